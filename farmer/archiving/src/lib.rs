@@ -1,0 +1,1 @@
+//! Structured reference string, KZG, erasure coding, archiver, reconstruction

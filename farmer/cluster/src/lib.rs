@@ -1,0 +1,1 @@
+//! The NATS contract, membership and leases, the TCP transfer

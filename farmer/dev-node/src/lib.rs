@@ -1,0 +1,1 @@
+//! The development chain: archives, keeps slots, verifies and signs

@@ -1,0 +1,2 @@
+//! autonomys-dev-node
+fn main() {}

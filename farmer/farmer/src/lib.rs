@@ -1,0 +1,1 @@
+//! The cluster's roles in one binary

@@ -1,0 +1,2 @@
+//! autonomys-farmer
+fn main() {}

@@ -1,0 +1,1 @@
+//! Sector encoding, auditing, proving, verification; plot files on disk

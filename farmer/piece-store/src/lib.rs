@@ -1,0 +1,1 @@
+//! Flat-file piece stores (full and sharded), memory-mapped

@@ -1,0 +1,1 @@
+//! What the network fixes: scalars, records, pieces, segments, sectors, solutions, their hashes, SCALE and JSON

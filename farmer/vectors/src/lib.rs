@@ -1,0 +1,1 @@
+//! Test support: finds and opens the conformance vectors and the reference strings

@@ -1,0 +1,1 @@
+//! One inventory turns bare hosts into a farm, and keeps them so
