@@ -56,10 +56,9 @@ impl PieceIndex {
         self.position().is_multiple_of(2)
     }
 
-    /// For a source piece: its place among the segment's 128 source pieces; for a parity piece its place among the
-    /// parity pieces.
-    pub const fn source_position(self) -> usize {
-        self.position() / 2
+    /// Place among the segment's 128 source pieces; none for a parity piece.
+    pub const fn source_position(self) -> Option<usize> {
+        if self.is_source() { Some(self.position() / 2) } else { None }
     }
 }
 
