@@ -1,0 +1,88 @@
+//! What may go wrong with a node's database.
+
+use primitives::BlockNumber;
+use std::path::PathBuf;
+
+/// Why a node's database could not be opened, read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The directory holds no database of a node.
+    #[error(
+        "{} is not a node's database: {reason}; expected the node's base path or its `db` directory, with a `metadata` file",
+        path.display()
+    )]
+    NotANodeDatabase {
+        /// The directory.
+        path: PathBuf,
+        /// What is missing or different.
+        reason: String,
+    },
+    /// Another process has the database open.
+    #[error(
+        "{} is locked: a node is running on it, and ParityDB locks out readers too; stop the node, or work on a copy of \
+         the directory (made while the node was stopped, or as a file system snapshot)",
+        path.display()
+    )]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// ParityDB could not open it.
+    #[error("{}: cannot open the node's database: {source}", path.display())]
+    Open {
+        /// The directory.
+        path: PathBuf,
+        /// ParityDB's reason.
+        source: parity_db::Error,
+    },
+    /// ParityDB could not read.
+    #[error("cannot read {what} from the node's database: {source}")]
+    Read {
+        /// What was read.
+        what: String,
+        /// ParityDB's reason.
+        source: parity_db::Error,
+    },
+    /// ParityDB could not write.
+    #[error("cannot write {what} to the node's database: {source}")]
+    Write {
+        /// What was written.
+        what: String,
+        /// ParityDB's reason.
+        source: parity_db::Error,
+    },
+    /// Something stored there is not what the layout says.
+    #[error("the node's database is damaged: {what}: {reason}")]
+    Corrupt {
+        /// Which entry.
+        what: String,
+        /// What was expected and what was found.
+        reason: String,
+    },
+    /// The canonical chain of the database has no such block.
+    #[error("block {number} is not in the node's database, whose best block is {best}")]
+    NoSuchBlock {
+        /// The block asked for.
+        number: BlockNumber,
+        /// The newest block there is.
+        best: BlockNumber,
+    },
+    /// The node has thrown the block's body away.
+    #[error(
+        "block {number} has no body in {}: the node prunes its blocks or has synced without them; run a node with \
+         `--sync full --blocks-pruning archive-canonical` until it is synced, then use its database",
+        path.display()
+    )]
+    PrunedBody {
+        /// The first block whose body is missing.
+        number: BlockNumber,
+        /// The database.
+        path: PathBuf,
+    },
+}
+
+impl Error {
+    pub(crate) fn corrupt(what: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Corrupt { what: what.into(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,197 @@
+//! What is written is read again, across reopening; every wrong database has its own error.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use node_db::{BlockId, Error, NodeDb};
+use primitives::blocks::{BlockHeader, DigestItem, SignedBlock};
+use primitives::segments::{ArchivedBlockProgress, LastArchivedBlock};
+use primitives::{SegmentCommitment, SegmentHeader, SegmentIndex};
+use std::path::Path;
+
+fn block(number: u32, parent_hash: [u8; 32], body: usize) -> SignedBlock {
+    SignedBlock {
+        header: BlockHeader {
+            parent_hash,
+            number,
+            state_root: [number as u8; 32],
+            extrinsics_root: [1; 32],
+            digest: vec![DigestItem([&[6u8], &b"DEV_"[..], &[4, 9]].concat())],
+        },
+        extrinsics: vec![vec![7; body], vec![]],
+        justifications: (number == 2).then(|| vec![(*b"OTHR", vec![1, 2, 3])]),
+    }
+}
+
+fn write_chain(path: &Path, blocks: u32) -> Vec<SignedBlock> {
+    let database = NodeDb::open_or_create(path).unwrap();
+    assert!(!database.has_genesis().unwrap());
+    let mut parent = [0; 32];
+    (0..blocks)
+        .map(|number| {
+            // Above and below the size from which ParityDB compresses.
+            let block = block(number, parent, if number % 2 == 0 { 10 } else { 10_000 });
+            parent = database.insert_best_block(&block).unwrap().hash;
+            block
+        })
+        .collect()
+}
+
+fn segment_header(index: u64, previous: Option<&SegmentHeader>) -> SegmentHeader {
+    SegmentHeader::V0 {
+        segment_index: SegmentIndex(index),
+        segment_commitment: SegmentCommitment([3; 48]),
+        prev_segment_header_hash: previous.map(SegmentHeader::hash).unwrap_or_default(),
+        last_archived_block: LastArchivedBlock {
+            number: index as u32,
+            archived_progress: ArchivedBlockProgress::Partial(5),
+        },
+    }
+}
+
+#[test]
+fn a_chain_survives_reopening() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let blocks = write_chain(&path, 5);
+    let headers = {
+        let database = NodeDb::open_or_create(&path).unwrap();
+        let first = segment_header(0, None);
+        let second = segment_header(1, Some(&first));
+        let third = segment_header(2, Some(&second));
+        database.append_segment_headers(&[first]).unwrap();
+        database.append_segment_headers(&[second, third]).unwrap();
+        database.set_finalized(database.block_id(3).unwrap().unwrap()).unwrap();
+        vec![first, second, third]
+    };
+
+    let database = NodeDb::open_read_only(directory.path()).unwrap();
+    assert_eq!(database.path(), path);
+    assert_eq!(database.segment_headers().unwrap(), headers);
+    assert_eq!(database.genesis_hash().unwrap(), blocks[0].header.hash());
+    let last = BlockId { number: 4, hash: blocks[4].header.hash() };
+    assert_eq!(database.best().unwrap(), last);
+    assert_eq!(database.finalized().unwrap().number, 3);
+    for block in &blocks {
+        assert_eq!(&database.canonical_block(block.header.number).unwrap(), block);
+        assert_eq!(
+            database.encoded_for_archiving(block.header.number).unwrap(),
+            block.clone().encode_for_archiving()
+        );
+    }
+    assert_eq!(database.block_id(5).unwrap(), None);
+    assert_eq!(database.block_id_of(&[9; 32]).unwrap(), None);
+}
+
+#[test]
+fn a_locked_database_is_said_to_be_locked() {
+    let directory = tempfile::tempdir().unwrap();
+    write_chain(directory.path(), 1);
+    let _running = NodeDb::open_or_create(directory.path()).unwrap();
+    let error = NodeDb::open_read_only(directory.path()).unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+    assert!(error.to_string().contains("stop the node"), "{error}");
+}
+
+#[test]
+fn what_is_no_node_database_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let refused = |path: &Path, expected: &str| {
+        let error = NodeDb::open_read_only(path).unwrap_err();
+        assert!(matches!(error, Error::NotANodeDatabase { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    };
+    refused(&directory.path().join("absent"), "no such directory");
+    refused(directory.path(), "no `metadata` file");
+    assert!(!directory.path().join("lock").exists(), "nothing is created where there is no database");
+
+    let other = directory.path().join("other");
+    drop(parity_db::Db::open_or_create(&parity_db::Options::with_columns(&other, 3)).unwrap());
+    refused(&other, "3 columns");
+
+    let wide = directory.path().join("wide");
+    drop(parity_db::Db::open_or_create(&parity_db::Options::with_columns(&wide, 13)).unwrap());
+    refused(&wide, "no type");
+
+    let damaged = directory.path().join("damaged");
+    std::fs::create_dir(&damaged).unwrap();
+    std::fs::write(damaged.join("metadata"), "version=8\nsalt=12\n").unwrap();
+    refused(&damaged, "line 2: the salt is not 64 hex digits");
+    std::fs::write(damaged.join("metadata"), "version=8\nsalt=zz").unwrap();
+    refused(&damaged, "line 2");
+    std::fs::write(damaged.join("metadata"), "col0=preimage: false, compression: 9, ordered: false").unwrap();
+    refused(&damaged, "unknown compression");
+    std::fs::write(damaged.join("metadata"), [0xff; 9]).unwrap();
+    refused(&damaged, "its `metadata` file");
+}
+
+/// Removes entries as a pruning or faulty node would.
+fn change(path: &Path, changes: Vec<(u8, Vec<u8>, Option<Vec<u8>>)>) {
+    let mut options = parity_db::Options::with_columns(path, 13);
+    options.columns = parity_db::Options::load_metadata(path).unwrap().unwrap().columns;
+    parity_db::Db::open(&options).unwrap().commit(changes).unwrap();
+}
+
+fn key(block: &SignedBlock) -> Vec<u8> {
+    [&block.header.number.to_be_bytes()[..], &block.header.hash()].concat()
+}
+
+#[test]
+fn the_first_pruned_block_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let blocks = write_chain(directory.path(), 5);
+    change(directory.path(), vec![(5, key(&blocks[2]), None), (5, key(&blocks[3]), None)]);
+
+    let database = NodeDb::open_read_only(directory.path()).unwrap();
+    assert_eq!(database.first_missing_body(0, 4).unwrap(), Some(2));
+    assert_eq!(database.first_missing_body(4, 4).unwrap(), None);
+    assert!(matches!(database.first_missing_body(4, 5), Err(Error::NoSuchBlock { number: 5, best: 4 })));
+    let error = database.encoded_for_archiving(2).unwrap_err();
+    assert!(matches!(error, Error::PrunedBody { number: 2, .. }), "{error}");
+    assert!(error.to_string().contains("--blocks-pruning archive-canonical"), "{error}");
+    assert!(database.canonical_block(4).is_ok());
+}
+
+#[test]
+fn damage_is_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let blocks = write_chain(directory.path(), 5);
+    let other_header = parity_scale_codec::Encode::encode(&blocks[0].header);
+    change(
+        directory.path(),
+        vec![
+            (4, key(&blocks[1]), Some(other_header)),
+            (5, key(&blocks[2]), Some(vec![0xff])),
+            (6, key(&blocks[3]), Some(vec![4, 1])),
+            (3, 4u32.to_be_bytes().to_vec(), Some(vec![1; 35])),
+            (8, [&[0x3c][..], b"segment-headers", &[0, 0]].concat(), Some(vec![4])),
+        ],
+    );
+    let database = NodeDb::open_read_only(directory.path()).unwrap();
+    for (number, expected) in [
+        (1, "not the hash it is stored under"),
+        (2, "the body of block 2"),
+        (3, "the justifications of block 3"),
+        (4, "35 bytes instead of 36"),
+    ] {
+        let error = database.canonical_block(number).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{error}");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    assert!(matches!(database.segment_headers(), Err(Error::Corrupt { .. })));
+}
+
+#[test]
+fn segment_headers_that_do_not_follow_are_found() {
+    let directory = tempfile::tempdir().unwrap();
+    let database = NodeDb::open_or_create(directory.path()).unwrap();
+    let first = segment_header(0, None);
+    database.append_segment_headers(&[first]).unwrap();
+    database.append_segment_headers(&[segment_header(1, None)]).unwrap();
+    let error = database.segment_headers().unwrap_err();
+    assert!(error.to_string().contains("does not follow"), "{error}");
+
+    let other = tempfile::tempdir().unwrap();
+    let database = NodeDb::open_or_create(other.path()).unwrap();
+    database.append_segment_headers(&[segment_header(1, None)]).unwrap();
+    let error = database.segment_headers().unwrap_err();
+    assert!(error.to_string().contains("segment 1 where 0 is due"), "{error}");
+}
