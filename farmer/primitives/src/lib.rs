@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod checksum;
 pub mod farms;
 pub mod hashes;
+pub mod node_rpc;
 pub mod objects;
 pub mod pieces;
 pub mod pot;
