@@ -104,7 +104,10 @@ impl Status {
             instance,
             started: Instant::now(),
             state: RwLock::new(State::Waiting("start".into())),
-            metrics: RwLock::new(Metrics { registry: Registry::with_prefix("autonomys"), ..Metrics::default() }),
+            metrics: RwLock::new(Metrics {
+                registry: Registry::with_prefix("autonomys"),
+                ..Metrics::default()
+            }),
         }))
     }
 

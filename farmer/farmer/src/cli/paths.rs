@@ -50,7 +50,10 @@ fn parse_fields(text: &str, known: &[&str]) -> Result<Fields, String> {
             "sectors" => {
                 let number = value.parse().ok().filter(|number| *number <= primitives::farms::MAX_SECTORS);
                 let number = number.ok_or_else(|| {
-                    format!("sectors={value}: expected a whole number up to {}", primitives::farms::MAX_SECTORS)
+                    format!(
+                        "sectors={value}: expected a whole number up to {}",
+                        primitives::farms::MAX_SECTORS
+                    )
                 })?;
                 sectors.replace(number).is_some()
             }
@@ -108,7 +111,8 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
     let digits = format!("{whole}{fraction}");
-    let value: u128 = digits.parse().map_err(|_| format!("{text:?} is no size; use for example 500G, 7.5T or 4TiB"))?;
+    let value: u128 =
+        digits.parse().map_err(|_| format!("{text:?} is no size; use for example 500G, 7.5T or 4TiB"))?;
     let scale = u32::try_from(fraction.len()).ok().and_then(|length| 10_u128.checked_pow(length));
     let bytes = scale.and_then(|scale| Some(value.checked_mul(u128::from(factor))? / scale));
     bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| format!("{text:?} is too large"))
@@ -136,7 +140,16 @@ mod tests {
         ] {
             assert_eq!(parse_size(text), Ok(bytes), "{text}");
         }
-        for text in ["", "T", "5X", "1.2.3G", "-1", "18446744073709551616", "99999999P", "1.00000000000000000000000000000000000000000G"] {
+        for text in [
+            "",
+            "T",
+            "5X",
+            "1.2.3G",
+            "-1",
+            "18446744073709551616",
+            "99999999P",
+            "1.00000000000000000000000000000000000000000G",
+        ] {
             assert!(parse_size(text).is_err(), "{text} was accepted");
         }
     }

@@ -1,0 +1,12 @@
+//! The controller.
+
+use crate::cli::ControllerArguments;
+use crate::roles::{Error, RoleContext};
+
+/// Runs a controller until the shutdown.
+///
+/// # Errors
+/// When it cannot go on.
+pub async fn run(context: RoleContext, _arguments: ControllerArguments) -> Result<(), Error> {
+    Err(Error::Unavailable(format!("this build has no {} yet", context.role)))
+}

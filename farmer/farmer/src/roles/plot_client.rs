@@ -1,0 +1,12 @@
+//! The plot-client.
+
+use crate::cli::PlotClientArguments;
+use crate::roles::{Error, RoleContext};
+
+/// Runs a plot-client until the shutdown.
+///
+/// # Errors
+/// When it cannot go on.
+pub async fn run(context: RoleContext, _arguments: PlotClientArguments) -> Result<(), Error> {
+    Err(Error::Unavailable(format!("this build has no {} yet", context.role)))
+}
