@@ -1,5 +1,8 @@
 //! The plot-client.
 
+pub mod queue;
+pub mod slots;
+
 use crate::cli::PlotClientArguments;
 use crate::roles::{Error, RoleContext};
 

@@ -1,5 +1,8 @@
 //! The plot-server.
 
+pub mod leases;
+pub mod spool;
+
 use crate::cli::PlotServerArguments;
 use crate::roles::{Error, RoleContext};
 
