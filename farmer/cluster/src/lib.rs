@@ -1,1 +1,10 @@
-//! The NATS contract, membership and leases, the TCP transfer
+//! How the roles of a cluster find each other and talk: the NATS [`contract`], its [`client`], membership and leases on
+//! JetStream, the TCP transfer of pieces and sectors.
+//!
+//! NATS carries control, TCP carries data (design §4). Farming needs core NATS only; what needs JetStream (membership,
+//! leases) freezes while JetStream is gone and goes on when it is back.
+//!
+//! Architecture invariant: this crate moves bytes and names. It knows no proof, no plot and no store: what it serves it
+//! takes from trait objects, what it fetches it checks by hash and writes into the caller's buffers.
+
+pub mod contract;
