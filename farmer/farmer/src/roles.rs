@@ -4,10 +4,12 @@
 use crate::cli::{ClusterArguments, Role};
 use crate::shutdown::Shutdown;
 
+pub mod cache;
 pub mod context;
 pub mod controller;
 pub mod error;
 pub mod full_piece_cache;
+pub mod piece_set;
 pub mod plot_client;
 pub mod plot_server;
 pub mod proof_server;

@@ -1,5 +1,9 @@
 //! The controller.
 
+pub mod headers;
+pub mod once;
+pub mod placement;
+
 use crate::cli::ControllerArguments;
 use crate::roles::{Error, RoleContext};
 
