@@ -18,4 +18,4 @@ pub use bls::PointError;
 pub use kzg::{Commitment, Kzg, KzgError, Polynomial, Witness};
 pub use scalar::Scalar;
 pub use srs::{Srs, SrsError, SrsKind};
-pub use verification::{PieceToVerify, verify_piece, verify_pieces};
+pub use verification::{PieceToVerify, verify_piece, verify_pieces, verify_pieces_together};

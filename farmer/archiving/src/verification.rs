@@ -1,5 +1,9 @@
 //! Checks pieces against the commitment of their segment (archival §9).
 
+mod together;
+
+pub use together::verify_pieces_together;
+
 use crate::archiver::commitment_scalar;
 use crate::bls::PointError;
 use crate::kzg::{Commitment, Kzg, Polynomial, Witness};
