@@ -36,12 +36,12 @@ fn find_matches(entries: &[Entry]) -> Vec<[u32; 2]> {
             }
             *first = (starts[bucket + 1] + position) as u32;
         }
-        for left in starts[bucket]..starts[bucket + 1] {
-            let r = entries[left].y % BC;
+        for (entry, left) in entries[starts[bucket]..starts[bucket + 1]].iter().zip(starts[bucket] as u32..) {
+            let r = entry.y % BC;
             for m in 0..M {
                 let target = (r / C + m) % B * C + (column_shift(bucket as u32 % 2, m) + r) % C;
                 let range = first_with[target as usize]..first_with[target as usize + 1];
-                found.extend(range.map(|right| [left as u32, right]));
+                found.extend(range.map(|right| [left, right]));
             }
         }
     }

@@ -1,0 +1,254 @@
+//! Eight lanes with AVX2.
+//!
+//! Invariant of the module: a value of [`Avx2`] is made, and a method of it called, only below a function of `dispatch`
+//! that has these target features enabled and was entered after `Simd::Avx2.is_available()`. All methods are inlined
+//! into it. That is the safety of every intrinsic here; the comments state what else a block needs.
+#![allow(unsafe_code)]
+
+use super::{MAX_LANES, Vector};
+use crate::buckets::{BUCKET_CAPACITY, PackedEntry};
+use crate::local::{COLUMN_SHIFTS, LOCAL_ENTRIES, LocalBucket, Matches};
+use crate::params::{B, C};
+use std::arch::x86_64::*;
+
+/// Eight numbers.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx2(__m256i);
+
+/// Wraps an intrinsic on registers.
+macro_rules! registers {
+    ($expression:expr) => {{
+        // SAFETY: the module's invariant; registers only, no memory.
+        unsafe { $expression }
+    }};
+}
+
+/// The same byte shuffle in both halves.
+#[inline(always)]
+fn shuffle(value: __m256i, pattern: [i8; 16]) -> __m256i {
+    // SAFETY: the module's invariant; the pattern has 16 bytes.
+    unsafe {
+        let pattern = _mm_loadu_si128(pattern.as_ptr().cast());
+        _mm256_shuffle_epi8(value, _mm256_broadcastsi128_si256(pattern))
+    }
+}
+
+impl Vector for Avx2 {
+    const LANES: usize = 8;
+
+    #[inline(always)]
+    fn splat(value: u32) -> Self {
+        Self(registers!(_mm256_set1_epi32(value as i32)))
+    }
+
+    #[inline(always)]
+    fn load(words: &[u32; MAX_LANES]) -> Self {
+        // SAFETY: the module's invariant; the array has 64 bytes and the load needs no alignment.
+        Self(unsafe { _mm256_loadu_si256(words.as_ptr().cast()) })
+    }
+
+    #[inline(always)]
+    fn store(self, words: &mut [u32; MAX_LANES]) {
+        // SAFETY: the module's invariant; the array has 64 bytes and the store needs no alignment.
+        unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), self.0) }
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Self(registers!(_mm256_add_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn sub(self, other: Self) -> Self {
+        Self(registers!(_mm256_sub_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn mul(self, other: Self) -> Self {
+        Self(registers!(_mm256_mullo_epi32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Self(registers!(_mm256_min_epu32(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn xor(self, other: Self) -> Self {
+        Self(registers!(_mm256_xor_si256(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn or(self, other: Self) -> Self {
+        Self(registers!(_mm256_or_si256(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn and(self, other: Self) -> Self {
+        Self(registers!(_mm256_and_si256(self.0, other.0)))
+    }
+
+    #[inline(always)]
+    fn shl(self, bits: u32) -> Self {
+        Self(registers!(_mm256_sllv_epi32(self.0, _mm256_set1_epi32(bits as i32))))
+    }
+
+    #[inline(always)]
+    fn shr(self, bits: u32) -> Self {
+        Self(registers!(_mm256_srlv_epi32(self.0, _mm256_set1_epi32(bits as i32))))
+    }
+
+    #[inline(always)]
+    fn rotate_right<const BITS: i32>(self) -> Self {
+        match BITS {
+            16 => Self(shuffle(self.0, [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9, 14, 15, 12, 13])),
+            8 => Self(shuffle(self.0, [1, 2, 3, 0, 5, 6, 7, 4, 9, 10, 11, 8, 13, 14, 15, 12])),
+            _ => self.shr(BITS as u32).or(self.shl(32 - BITS as u32)),
+        }
+    }
+
+    #[inline(always)]
+    fn swap_bytes(self) -> Self {
+        Self(shuffle(self.0, [3, 2, 1, 0, 7, 6, 5, 4, 11, 10, 9, 8, 15, 14, 13, 12]))
+    }
+
+    #[inline(always)]
+    fn equal_mask(self, other: Self) -> u32 {
+        registers!({
+            let equal = _mm256_cmpeq_epi32(self.0, other.0);
+            _mm256_movemask_ps(_mm256_castsi256_ps(equal)) as u32
+        })
+    }
+
+    #[inline(always)]
+    fn gather<const SHIFT: u32>(
+        entries: &[PackedEntry; LOCAL_ENTRIES],
+        pairs: &[u32; MAX_LANES],
+    ) -> [Self; 4] {
+        // SAFETY: the module's invariant; an index is less than 512 and the array longer; an entry has 16 bytes.
+        let load = |lane: usize| unsafe {
+            let index = (pairs[lane] >> SHIFT) as usize % BUCKET_CAPACITY;
+            _mm_load_si128(entries.as_ptr().add(index).cast())
+        };
+        // Register `row` holds lanes row and row + 4, a half each.
+        let row = |row: usize| registers!(_mm256_set_m128i(load(row + 4), load(row)));
+        transpose([row(0), row(1), row(2), row(3)]).map(Self)
+    }
+
+    #[inline(always)]
+    fn scatter(words: [Self; 4], entries: &mut [PackedEntry; MAX_LANES]) {
+        let rows = transpose(words.map(|word| word.0));
+        for (row, halves) in rows.into_iter().enumerate() {
+            let mut store = |lane: usize, half: __m128i| {
+                // SAFETY: an entry has 16 bytes and their alignment.
+                unsafe { _mm_store_si128((&raw mut entries[lane]).cast(), half) }
+            };
+            registers!({
+                store(row, _mm256_castsi256_si128(halves));
+                store(row + 4, _mm256_extracti128_si256::<1>(halves));
+            });
+        }
+    }
+
+    #[inline(always)]
+    fn rows_and_columns(entries: &[PackedEntry; 16], rows: &mut [u8; 16], columns: &mut [u8; 16]) {
+        for ((entry, row), column) in entries.iter().zip(rows).zip(columns) {
+            let place = entry.0[2] & 0x3fff;
+            *row = (place >> 7) as u8;
+            *column = (place & 0x7f) as u8;
+        }
+    }
+
+    #[inline(always)]
+    fn find_matches(
+        left: &LocalBucket,
+        right: &LocalBucket,
+        parity: usize,
+        first: usize,
+        matches: &mut Matches,
+    ) -> usize {
+        find_matches(left, right, parity, first, matches)
+    }
+}
+
+/// Transposes 4 by 4 numbers in each half: of words to entries, or of entries to words.
+#[inline(always)]
+fn transpose([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
+    registers!({
+        let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+        let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+        [
+            _mm256_unpacklo_epi64(ab_low, cd_low),
+            _mm256_unpackhi_epi64(ab_low, cd_low),
+            _mm256_unpacklo_epi64(ab_high, cd_high),
+            _mm256_unpackhi_epi64(ab_high, cd_high),
+        ]
+    })
+}
+
+/// [`Vector::find_matches`]: as with AVX-512, but the table of 64 target columns is looked up in four parts.
+#[inline(always)]
+fn find_matches(
+    left: &LocalBucket,
+    right: &LocalBucket,
+    parity: usize,
+    first: usize,
+    matches: &mut Matches,
+) -> usize {
+    let blocks = right.len.div_ceil(32);
+    // SAFETY: the module's invariant. Loads are of 32 bytes within arrays of 512, of 16 bytes within 64. At most 512
+    // matches follow a length of at most `Matches::FULL`, and one store more than there are matches: within `CAPACITY`.
+    unsafe {
+        let shifts: [__m256i; 4] = std::array::from_fn(|part| {
+            let part = COLUMN_SHIFTS[parity].as_ptr().add(part * 16);
+            _mm256_broadcastsi128_si256(_mm_loadu_si128(part.cast()))
+        });
+        let (b, c) = (_mm256_set1_epi8(B as i8), _mm256_set1_epi8(C as i8));
+        let pairs = matches.pairs.as_mut_ptr();
+        let mut len = matches.len;
+        for index in first..left.len {
+            if len > Matches::FULL {
+                matches.len = len;
+                return index;
+            }
+            let row = _mm256_set1_epi8(left.rows[index] as i8);
+            let column = _mm256_set1_epi8(left.columns[index] as i8);
+            // Targets are stored plus one, for a lookup in another part gives zero.
+            let targets = shifts.map(|shifts| {
+                let sums = _mm256_add_epi8(shifts, column);
+                let targets = _mm256_min_epu8(sums, _mm256_sub_epi8(sums, c));
+                _mm256_add_epi8(targets, _mm256_set1_epi8(1))
+            });
+            for block in 0..blocks {
+                let load =
+                    |bytes: &[u8; BUCKET_CAPACITY]| _mm256_loadu_si256(bytes.as_ptr().add(block * 32).cast());
+                let distance = _mm256_sub_epi8(load(&right.rows), row);
+                let m = _mm256_min_epu8(distance, _mm256_add_epi8(distance, b));
+                let mut target = _mm256_setzero_si256();
+                for (part, targets) in targets.into_iter().enumerate() {
+                    // 0x70 to 0x7f for this part, 0x80 and more, which look up zero, for every other.
+                    let place = _mm256_sub_epi8(m, _mm256_set1_epi8(part as i8 * 16));
+                    let place = _mm256_adds_epu8(place, _mm256_set1_epi8(0x70));
+                    target = _mm256_or_si256(target, _mm256_shuffle_epi8(targets, place));
+                }
+                // Saturating, so that the column of the padding stays 255.
+                let column = _mm256_adds_epu8(load(&right.columns), _mm256_set1_epi8(1));
+                let hits = _mm256_cmpeq_epi8(target, column);
+                let mut mask = _mm256_movemask_epi8(hits) as u32;
+                let base = (index as u32) << 16 | (block as u32 * 32);
+                // One match is written in any case: most blocks have none or one.
+                pairs.add(len).write(base.wrapping_add(mask.trailing_zeros()));
+                let count = mask.count_ones() as usize;
+                if count > 1 {
+                    for next in 1..count {
+                        mask &= mask - 1;
+                        pairs.add(len + next).write(base + mask.trailing_zeros());
+                    }
+                }
+                len += count;
+            }
+        }
+        matches.len = len;
+    }
+    left.len
+}
