@@ -1,0 +1,144 @@
+//! Auditing: which chunks of a plot win a slot (farming §5).
+
+use crate::io::ReadAt;
+use crate::plot::SectorState;
+use primitives::{Blake3Hash, SBucket, SectorGeometry, SectorIndex, SolutionRange};
+use rayon::prelude::*;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Sectors that a thread takes at a time at least: an audit of one takes some 40 µs.
+const SECTORS_PER_TASK: usize = 8;
+
+/// A chunk that wins, encoded or not: only the contents map knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChunkCandidate {
+    /// Distance from the global challenge.
+    pub distance: SolutionRange,
+    /// Place in its s-bucket.
+    pub chunk_offset: u16,
+}
+
+/// A sector that has winning chunks.
+#[derive(Debug, Clone)]
+pub struct SectorCandidates {
+    /// The sector.
+    pub sector: Arc<SectorState>,
+    /// The audited s-bucket.
+    pub s_bucket: SBucket,
+    /// The chunks, the nearest first; at least one.
+    pub chunks: Vec<ChunkCandidate>,
+}
+
+impl SectorCandidates {
+    /// Distance of the nearest chunk.
+    pub fn best_distance(&self) -> SolutionRange {
+        self.chunks.first().map_or(SolutionRange::MAX, |chunk| chunk.distance)
+    }
+}
+
+/// A sector that could not be audited.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}: cannot audit sector {sector_index}: {source}")]
+pub struct AuditError {
+    /// The plot file.
+    pub path: PathBuf,
+    /// The sector.
+    pub sector_index: SectorIndex,
+    /// The cause.
+    pub source: io::Error,
+}
+
+/// What an audit found; an unreadable sector does not keep the others from winning.
+#[derive(Debug, Default)]
+pub struct AuditOutcome {
+    /// Sectors with winning chunks, the one with the nearest chunk first.
+    pub candidates: Vec<SectorCandidates>,
+    /// Sectors that could not be read.
+    pub errors: Vec<AuditError>,
+}
+
+/// Audits one sector with a single read of its audited s-bucket; none if no chunk wins.
+///
+/// `solution_range` is the whole range; a chunk wins within half of it on either side. `buffer` is scratch.
+///
+/// # Errors
+/// Whatever reading fails with.
+pub fn audit_sector<R: ReadAt + ?Sized>(
+    plot: &R,
+    sector: &Arc<SectorState>,
+    global_challenge: &Blake3Hash,
+    solution_range: SolutionRange,
+    buffer: &mut Vec<u8>,
+) -> io::Result<Option<SectorCandidates>> {
+    let challenge = sector.sector_id.derive_sector_slot_challenge(global_challenge);
+    let s_bucket = challenge.s_bucket_audit_index();
+    let range = sector.buckets.range(s_bucket);
+    if range.chunks == 0 || sector.is_stale() {
+        return Ok(None);
+    }
+    let size = usize::from(range.chunks) * 32;
+    if buffer.len() < size {
+        buffer.resize(size, 0);
+    }
+    let contents_map_size = SectorGeometry::new(sector.pieces_in_sector).contents_map_size() as u64;
+    let offset = sector.plot_offset + contents_map_size + u64::from(range.first_chunk) * 32;
+    plot.read_exact_at(&mut buffer[..size], offset)?;
+    let center = head(&global_challenge.0);
+    let mut chunks = Vec::new();
+    for (chunk_offset, chunk) in buffer[..size].as_chunks::<32>().0.iter().enumerate() {
+        let audited = head(blake3::keyed_hash(&challenge.0, chunk).as_bytes());
+        let distance = center.wrapping_sub(audited).min(audited.wrapping_sub(center));
+        if distance <= solution_range / 2 {
+            chunks.push(ChunkCandidate { distance, chunk_offset: chunk_offset as u16 });
+        }
+    }
+    // Bytes that were being replaced while they were read are nobody's.
+    if chunks.is_empty() || sector.is_stale() {
+        return Ok(None);
+    }
+    chunks.sort_unstable();
+    Ok(Some(SectorCandidates { sector: Arc::clone(sector), s_bucket, chunks }))
+}
+
+/// First eight bytes, little-endian.
+fn head(bytes: &[u8; 32]) -> u64 {
+    u64::from_le_bytes(bytes[..8].try_into().expect("8 of 32 bytes"))
+}
+
+/// Audits all sectors of a plot, in parallel on the current rayon pool.
+///
+/// Sectors that are not plotted (none) are skipped, as are those that are written meanwhile. `path` is for errors.
+pub fn audit_plot<R: ReadAt + ?Sized>(
+    plot: &R,
+    path: &Path,
+    sectors: &[Option<Arc<SectorState>>],
+    global_challenge: &Blake3Hash,
+    solution_range: SolutionRange,
+) -> AuditOutcome {
+    let mut outcome = sectors
+        .par_iter()
+        .with_min_len(SECTORS_PER_TASK)
+        .flatten()
+        .map_init(Vec::new, |buffer, sector| {
+            audit_sector(plot, sector, global_challenge, solution_range, buffer).map_err(|source| {
+                AuditError { path: path.to_owned(), sector_index: sector.sector_index, source }
+            })
+        })
+        .fold(AuditOutcome::default, |mut outcome, audited| {
+            match audited {
+                Ok(candidates) => outcome.candidates.extend(candidates),
+                Err(error) => outcome.errors.push(error),
+            }
+            outcome
+        })
+        .reduce(AuditOutcome::default, |mut outcome, mut other| {
+            outcome.candidates.append(&mut other.candidates);
+            outcome.errors.append(&mut other.errors);
+            outcome
+        });
+    outcome.candidates.sort_by_key(|sector| (sector.best_distance(), sector.sector.sector_index));
+    outcome.errors.sort_by_key(|error| error.sector_index);
+    outcome
+}
