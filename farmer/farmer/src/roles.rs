@@ -9,12 +9,13 @@ pub mod context;
 pub mod controller;
 pub mod error;
 pub mod full_piece_cache;
-pub mod piece_set;
+pub mod piece_bitmap;
 pub mod plot_client;
 pub mod plot_server;
 pub mod proof_server;
 pub mod sharded_cache;
 
+use context::Home;
 pub use context::RoleContext;
 pub use error::Error;
 
@@ -33,37 +34,34 @@ pub async fn run(arguments: ClusterArguments, shutdown: Shutdown) -> Result<(), 
 }
 
 async fn dispatch(role: Role, shared: context::Shared) -> Result<(), Error> {
+    use cluster::contract::Role as Name;
     match role {
         Role::Controller(arguments) => {
-            let home = context::Home::new(arguments.base_path.as_deref(), arguments.tmp);
-            controller::run(RoleContext::new("controller", home, shared).await?, arguments).await
+            let home = Home::new(arguments.base_path.as_deref(), arguments.tmp);
+            controller::run(RoleContext::new(Name::Controller, home, shared).await?, arguments).await
         }
         Role::ShardedCache(arguments) => {
-            let home = context::Home::new(arguments.paths.first().map(|path| &*path.path), arguments.tmp);
-            sharded_cache::run(RoleContext::new("sharded-cache", home, shared).await?, arguments).await
+            let home = Home::new(arguments.paths.first().map(|path| &*path.path), arguments.tmp);
+            sharded_cache::run(RoleContext::new(Name::ShardedCache, home, shared).await?, arguments).await
         }
         Role::FullPieceShardedCache(arguments) => {
-            let home = context::Home::new(Some(&arguments.path.path), arguments.tmp);
+            let home = Home::new(Some(&arguments.path.path), arguments.tmp);
             full_piece_cache::run(
-                RoleContext::new("full-piece-sharded-cache", home, shared).await?,
+                RoleContext::new(Name::FullPieceShardedCache, home, shared).await?,
                 arguments,
             )
             .await
         }
         Role::ProofServer(arguments) => {
-            proof_server::run(
-                RoleContext::new("proof-server", context::Home::Fresh, shared).await?,
-                arguments,
-            )
-            .await
+            proof_server::run(RoleContext::new(Name::ProofServer, Home::Fresh, shared).await?, arguments)
+                .await
         }
         Role::PlotServer(arguments) => {
-            let home = context::Home::new(Some(&arguments.base_path), false);
-            plot_server::run(RoleContext::new("plot-server", home, shared).await?, arguments).await
+            let home = Home::new(Some(&arguments.base_path), false);
+            plot_server::run(RoleContext::new(Name::PlotServer, home, shared).await?, arguments).await
         }
         Role::PlotClient(arguments) => {
-            plot_client::run(RoleContext::new("plot-client", context::Home::Fresh, shared).await?, arguments)
-                .await
+            plot_client::run(RoleContext::new(Name::PlotClient, Home::Fresh, shared).await?, arguments).await
         }
     }
 }

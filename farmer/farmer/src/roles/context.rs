@@ -1,17 +1,31 @@
 //! What every role has: its identity, its status, its shutdown, its place in the cluster.
 
+mod chain;
+mod identity;
+
+pub use chain::{Chain, is_development_node};
+pub use identity::Home;
+
 use crate::cli::{NatsArguments, SrsArguments};
 use crate::roles::Error;
 use crate::shutdown::Shutdown;
-use crate::status::Status;
-use std::fs;
-use std::io;
+use crate::status::{BUILD, State, Status};
+use archiving::{Kzg, Srs, SrsKind};
+use cluster::client::Serving;
+use cluster::contract::member::MAX_COUNTERS;
+use cluster::contract::{
+    ClusterName, Counter, IdentifyRequest, InstanceId, MemberState, MemberStatus, Role, StatusRequest,
+    TcpAddress, clip,
+};
+use cluster::{ClientError, ClusterClient, NatsOptions};
+use parking_lot::Mutex;
+use primitives::Blake3Hash;
+use primitives::rpc::GenesisHash;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use ulid::Ulid;
+use std::sync::Arc;
 
-/// File that keeps an instance's identity.
-const INSTANCE_FILE: &str = "instance-id";
+/// Longest name of a counter that the contract lets pass, bytes.
+const MAX_COUNTER_NAME: usize = 128;
 
 /// What the command line says for every role.
 #[derive(Debug)]
@@ -26,59 +40,27 @@ pub struct Shared {
     pub shutdown: Shutdown,
 }
 
-/// Where an instance's identity comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Home {
-    /// From a file in this directory, made at the first start.
-    Kept(PathBuf),
-    /// A new one at every start.
-    Fresh,
-}
-
-impl Home {
-    /// The directory's, unless there is none or `tmp` asks for a new identity.
-    pub fn new(directory: Option<&Path>, tmp: bool) -> Self {
-        match directory {
-            Some(directory) if !tmp => Self::Kept(directory.to_owned()),
-            _ => Self::Fresh,
-        }
-    }
-
-    fn instance(&self) -> Result<Ulid, Error> {
-        let Self::Kept(directory) = self else { return Ok(Ulid::new()) };
-        fs::create_dir_all(directory).map_err(|error| Error::io("create", directory, error))?;
-        let path = directory.join(INSTANCE_FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Ulid::from_string(text.trim()).map_err(|_| {
-                let path = path.display();
-                Error::Config(format!("{path} holds no ULID; delete it and a new identity will be made"))
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => write_instance(&path),
-            Err(error) => Err(Error::io("read", &path, error)),
-        }
-    }
-}
-
-/// Makes an identity; the file is whole or absent whatever happens.
-fn write_instance(path: &Path) -> Result<Ulid, Error> {
-    let instance = Ulid::new();
-    let partial = path.with_extension("partial");
-    fs::write(&partial, format!("{instance}\n")).map_err(|error| Error::io("write", &partial, error))?;
-    fs::rename(&partial, path).map_err(|error| Error::io("create", path, error))?;
-    Ok(instance)
+/// What a member tells of itself beside its status; filled as it becomes known.
+#[derive(Debug, Clone, Copy, Default)]
+struct About {
+    srs_digest: Option<Blake3Hash>,
+    genesis: Option<GenesisHash>,
+    address: Option<TcpAddress>,
 }
 
 /// What every role has.
 pub struct RoleContext {
-    /// Role as on the command line.
-    pub role: &'static str,
+    /// The role.
+    pub role: Role,
     /// This instance.
-    pub instance: Ulid,
+    pub instance: InstanceId,
     /// Status; its HTTP server runs from [`Self::new`] on.
     pub status: Status,
     /// The shutdown.
     pub shutdown: Shutdown,
     shared: Shared,
+    about: Arc<Mutex<About>>,
+    serving: Mutex<Vec<Serving>>,
 }
 
 impl RoleContext {
@@ -87,20 +69,183 @@ impl RoleContext {
     ///
     /// # Errors
     /// When the identity cannot be read or kept, or the address of the status is taken.
-    pub async fn new(role: &'static str, home: Home, shared: Shared) -> Result<Self, Error> {
+    pub async fn new(role: Role, home: Home, shared: Shared) -> Result<Self, Error> {
         let instance = home.instance()?;
-        let status = Status::new(role, instance.to_string());
-        tracing::info!(role, %instance, version = crate::status::BUILD, "Starting");
+        let status = Status::new(role.name(), instance.to_string());
+        tracing::info!(%role, %instance, version = BUILD, "Starting");
         let shutdown = shared.shutdown.clone();
         if let Some(address) = shared.prometheus_listen_on {
             let serving = status.serve(address, shutdown.clone()).await;
             serving.map_err(|source| Error::Listen { what: "--prometheus-listen-on", address, source })?;
         }
-        Ok(Self { role, instance, status, shutdown, shared })
+        Ok(Self {
+            role,
+            instance,
+            status,
+            shutdown,
+            shared,
+            about: Arc::default(),
+            serving: Mutex::default(),
+        })
+    }
+
+    /// Loads the reference string that the command line names: 0.6 s of CPU; the development string is made when it is
+    /// asked for the first time.
+    ///
+    /// # Errors
+    /// When none is named, or the file is damaged or another one.
+    pub async fn reference_string(&self) -> Result<Kzg, Error> {
+        let SrsArguments { srs, dev_srs_cache } = self.shared.srs.clone();
+        self.status.set(State::Waiting("its reference string".into()));
+        let loading = tokio::task::spawn_blocking(move || {
+            match (srs, dev_srs_cache) {
+            (Some(path), _) => Srs::load(&path).map_err(|error| Error::Config(error.to_string())),
+            (None, Some(directory)) => Srs::development(&directory).map_err(|error| Error::Config(error.to_string())),
+            (None, None) => Err(Error::Config(
+                "no reference string: name the live network's file (eth-public-parameters.bin) with --srs FILE or \
+                 AUTONOMYS_SRS, or, for a development chain only, give --dev-srs-cache DIR"
+                    .into(),
+            )),
+        }
+        });
+        let loaded = self.unless_stopped(loading).await?;
+        let srs = loaded.map_err(|error| Error::Internal(error.to_string()))??;
+        self.about.lock().srs_digest = Some(srs.digest());
+        if srs.kind() == SrsKind::Development {
+            tracing::warn!(digest = %srs.digest(), "INSECURE development reference string: anyone can forge proofs under it");
+            let gauge =
+                self.status.gauge("insecure_reference_string", "1: the INSECURE development string is used");
+            gauge.set(1);
+        } else {
+            tracing::info!(digest = %srs.digest(), "Reference string of the live network");
+        }
+        Ok(Kzg::new(srs))
+    }
+
+    /// Connects to NATS, waiting for it as long as it takes, and answers whoever asks how this member is.
+    ///
+    /// # Errors
+    /// When the servers or the cluster's name cannot be used, or on shutdown.
+    pub async fn connect(&self) -> Result<ClusterClient, Error> {
+        let NatsArguments { nats_servers, cluster, .. } = &self.shared.nats;
+        let cluster: ClusterName =
+            cluster.parse().map_err(|error| Error::Config(format!("--cluster: {error}")))?;
+        let name = format!("{} {}", self.role, self.instance);
+        let options = NatsOptions { servers: nats_servers.clone(), cluster, name };
+        self.status.set(State::Waiting(format!("a NATS server ({})", nats_servers.join(", "))));
+        let client = self.unless_stopped(ClusterClient::connect(&options)).await??;
+        self.answer_for_itself(&client).await?;
+        Ok(client)
+    }
+
+    async fn answer_for_itself(&self, client: &ClusterClient) -> Result<(), Error> {
+        let reporter = self.reporter();
+        let status = {
+            let reporter = reporter.clone();
+            move |StatusRequest| std::future::ready(Ok(reporter.status()))
+        };
+        let role = self.role;
+        let identify = move |request: IdentifyRequest| {
+            let asked = request.role.is_none_or(|asked| asked == role);
+            std::future::ready(asked.then(|| reporter.status()))
+        };
+        let status = client.serve_instance(self.instance, 1, status).await?;
+        let identify = client.serve_scatter(identify).await?;
+        self.keep_serving([status, identify]);
+        Ok(())
+    }
+
+    /// Keeps services running for as long as this context lives.
+    pub fn keep_serving(&self, services: impl IntoIterator<Item = Serving>) {
+        self.serving.lock().extend(services);
+    }
+
+    /// Makes statuses of this member.
+    pub fn reporter(&self) -> Reporter {
+        Reporter {
+            role: self.role,
+            instance: self.instance,
+            status: self.status.clone(),
+            about: Arc::clone(&self.about),
+        }
+    }
+
+    /// Lets others know the chain.
+    pub fn set_genesis(&self, genesis: GenesisHash) {
+        self.about.lock().genesis = Some(genesis);
+    }
+
+    /// Lets others know where this member takes TCP connections.
+    pub fn set_address(&self, address: TcpAddress) {
+        self.about.lock().address = Some(address);
+    }
+
+    /// Digest of the reference string, once it is loaded.
+    pub fn srs_digest(&self) -> Option<Blake3Hash> {
+        self.about.lock().srs_digest
+    }
+
+    /// The future's result, unless the shutdown comes first.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] on shutdown.
+    pub async fn unless_stopped<F: Future>(&self, future: F) -> Result<F::Output, Error> {
+        self.shutdown.unless_triggered(future).await.ok_or(Error::Stopped)
+    }
+
+    /// Says that the role is at work, waits for the shutdown, and says that it ends.
+    pub async fn run_until_shutdown(&self) {
+        self.status.set(State::Ready);
+        self.shutdown.triggered().await;
+        self.status.set(State::Stopping);
     }
 
     /// The command line's part that all roles have.
     pub fn shared(&self) -> &Shared {
         &self.shared
+    }
+}
+
+/// Makes statuses of a member; cheap to clone.
+#[derive(Clone)]
+pub struct Reporter {
+    role: Role,
+    instance: InstanceId,
+    status: Status,
+    about: Arc<Mutex<About>>,
+}
+
+impl Reporter {
+    /// The status as it stands.
+    pub fn status(&self) -> MemberStatus {
+        let report = self.status.report();
+        let About { srs_digest, genesis, address } = *self.about.lock();
+        let state = match (report.state, report.waiting_for) {
+            ("ready", _) => MemberState::Ready,
+            ("stopping", _) => MemberState::Stopping,
+            (_, reason) => MemberState::Waiting { reason: clip(reason.unwrap_or_default()) },
+        };
+        let counters = report.counters.into_iter().filter(|(name, _)| name.len() <= MAX_COUNTER_NAME);
+        let counter = |(name, value)| Counter { name, value: u64::try_from(value).unwrap_or(0) };
+        MemberStatus {
+            role: self.role,
+            instance: self.instance,
+            build: BUILD.into(),
+            state,
+            uptime_s: report.uptime_s,
+            srs_digest,
+            genesis,
+            address,
+            counters: counters.take(MAX_COUNTERS).map(counter).collect(),
+        }
+    }
+}
+
+impl From<ClientError> for Error {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Servers(_) | ClientError::MaxPayload { .. } => Self::Config(error.to_string()),
+            _ => Self::Unavailable(error.to_string()),
+        }
     }
 }

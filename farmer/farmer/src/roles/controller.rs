@@ -1,6 +1,7 @@
 //! The controller.
 
 pub mod headers;
+pub mod history;
 pub mod once;
 pub mod placement;
 

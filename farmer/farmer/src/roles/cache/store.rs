@@ -2,7 +2,7 @@
 
 use crate::cli::CachePath;
 use crate::roles::Error;
-use crate::roles::piece_set::PieceSet;
+use crate::roles::piece_bitmap::PieceBitmap;
 use piece_store::{
     Capacity, FullPieceStore, PieceRef, Put, ShardedPieceStore, StoreError, StoreOptions, Usage,
 };
@@ -145,8 +145,8 @@ impl Store {
     }
 
     /// The pieces held.
-    pub fn contents(&self) -> PieceSet {
-        let mut set = PieceSet::default();
+    pub fn contents(&self) -> PieceBitmap {
+        let mut set = PieceBitmap::default();
         match self {
             Self::Full(store) => store.contents().into_iter().for_each(|index| set.insert(index)),
             Self::Sharded(stores) => {
@@ -234,11 +234,11 @@ mod tests {
         let (bytes, hash) = piece(99);
         let error = store.put_hashed(PieceIndex(99), &bytes, hash).unwrap_err();
         assert!(matches!(error, StoreError::Full { .. }), "{error}");
-        assert_eq!(store.contents(), PieceSet::below(capacity));
+        assert_eq!(store.contents(), PieceBitmap::below(capacity));
         drop(store);
 
         let store = Store::open_sharded(&paths).unwrap();
-        assert_eq!(store.contents(), PieceSet::below(capacity));
+        assert_eq!(store.contents(), PieceBitmap::below(capacity));
         assert_eq!(&store.get(PieceIndex(1)).unwrap()[..], piece(1).0);
         assert!(store.verify_all(|| true).is_empty());
         assert!(store.remove(PieceIndex(1)).unwrap() && !store.remove(PieceIndex(1)).unwrap());

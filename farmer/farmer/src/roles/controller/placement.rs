@@ -5,7 +5,7 @@
 //! who knows the members computes the same owners. Pieces are given out in the order of their index; when the shards are
 //! too small for the history, the newest pieces have no owner.
 
-use crate::roles::piece_set::PieceSet;
+use crate::roles::piece_bitmap::PieceBitmap;
 use primitives::PieceIndex;
 use ulid::Ulid;
 
@@ -67,10 +67,10 @@ pub fn preference(shards: &[Shard], piece: PieceIndex) -> Vec<Ulid> {
 }
 
 /// What each shard should hold of the first `pieces` pieces, in the order of `shards`.
-pub fn place(shards: &[Shard], pieces: u64) -> Vec<(Ulid, PieceSet)> {
+pub fn place(shards: &[Shard], pieces: u64) -> Vec<(Ulid, PieceBitmap)> {
     let ranking = Ranking::new(shards);
     let mut room: Vec<u64> = ranking.shards.iter().map(|(shard, ..)| shard.capacity_pieces).collect();
-    let mut sets = vec![PieceSet::default(); room.len()];
+    let mut sets = vec![PieceBitmap::default(); room.len()];
     for piece in (0..pieces).map(PieceIndex) {
         let best = ranking
             .shards
@@ -97,7 +97,7 @@ mod tests {
         capacities.iter().enumerate().map(shard).collect()
     }
 
-    fn owners(placement: &[(Ulid, PieceSet)], pieces: u64) -> Vec<Option<Ulid>> {
+    fn owners(placement: &[(Ulid, PieceBitmap)], pieces: u64) -> Vec<Option<Ulid>> {
         let owner =
             |piece| placement.iter().find(|(_, set)| set.contains(PieceIndex(piece))).map(|(ulid, _)| *ulid);
         (0..pieces).map(owner).collect()

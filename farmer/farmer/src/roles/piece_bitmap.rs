@@ -4,11 +4,11 @@ use primitives::PieceIndex;
 
 /// A set of piece indices below a bound; one bit each.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PieceSet {
+pub struct PieceBitmap {
     words: Vec<u64>,
 }
 
-impl PieceSet {
+impl PieceBitmap {
     /// All pieces below `bound`.
     pub fn below(bound: u64) -> Self {
         let mut set = Self { words: vec![u64::MAX; bound.div_ceil(64) as usize] };
@@ -82,18 +82,18 @@ mod tests {
     #[test]
     fn sets() {
         for bound in [0, 1, 63, 64, 65, 300] {
-            let set = PieceSet::below(bound);
+            let set = PieceBitmap::below(bound);
             assert_eq!(set.len(), bound);
             assert!(set.iter().eq((0..bound).map(PieceIndex)));
             assert_eq!(set.is_empty(), bound == 0);
         }
-        let mut few = PieceSet::default();
+        let mut few = PieceBitmap::default();
         few.insert(PieceIndex(70));
         few.insert(PieceIndex(500));
         assert!(
             few.contains(PieceIndex(70)) && !few.contains(PieceIndex(71)) && !few.contains(PieceIndex(9000))
         );
-        assert!(few.without(&PieceSet::below(71)).iter().eq([PieceIndex(500)]));
-        assert_eq!(PieceSet::below(71).without(&few).len(), 70);
+        assert!(few.without(&PieceBitmap::below(71)).iter().eq([PieceIndex(500)]));
+        assert_eq!(PieceBitmap::below(71).without(&few).len(), 70);
     }
 }
