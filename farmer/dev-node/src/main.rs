@@ -1,2 +1,5 @@
-//! autonomys-dev-node
-fn main() {}
+//! `autonomys-dev-node`: a development chain in one process.
+
+fn main() -> std::process::ExitCode {
+    dev_node::cli::main()
+}

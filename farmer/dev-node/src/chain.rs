@@ -1,0 +1,260 @@
+//! The chain: its blocks in a node's database, what the next block needs in memory.
+
+use crate::Error;
+use crate::blocks::{BlockSource, Seal};
+use crate::config::{ChainParameters, Config, REWARD_WINDOW_SLOTS};
+use crate::solution_range::Era;
+use node_db::{BlockId, NodeDb};
+use parity_scale_codec::DecodeAll;
+use parking_lot::{Condvar, Mutex, RwLock};
+use primitives::objects::{BlockObject, BlockObjectMapping};
+use primitives::rpc::GenesisHash;
+use primitives::{
+    Blake3Hash, BlockNumber, FarmerProtocolInfo, HistorySize, SegmentHeader, SegmentIndex, Signature,
+    SlotNumber, Solution,
+};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a block comes to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NewBlock {
+    /// Slot of the block.
+    pub(crate) slot: SlotNumber,
+    /// The solution that won it.
+    pub(crate) solution: Option<Solution>,
+    /// The farm's signature over it.
+    pub(crate) signature: Option<Signature>,
+}
+
+/// What changes with each block and slot.
+struct State {
+    best: BlockId,
+    last_slot: SlotNumber,
+    era: Era,
+    /// Keys rewarded in the window, with their slots.
+    rewarded: HashMap<Blake3Hash, SlotNumber>,
+    /// Those of them that no block holds yet.
+    unsealed: Vec<(SlotNumber, Blake3Hash)>,
+}
+
+/// The chain; shared by all tasks.
+pub(crate) struct Chain {
+    db: NodeDb,
+    source: BlockSource,
+    genesis_hash: GenesisHash,
+    slots_per_block: u64,
+    state: Mutex<State>,
+    best_changed: Condvar,
+    headers: RwLock<Vec<SegmentHeader>>,
+}
+
+impl Chain {
+    /// Opens the chain in the data directory of `config`, or begins it there.
+    pub(crate) fn open(config: &Config) -> Result<Self, Error> {
+        let source = BlockSource::new(config.chain_parameters(None), config.blocks.as_deref())?;
+        let path = config.data.join("db");
+        std::fs::create_dir_all(&config.data)
+            .map_err(Error::file(&config.data, "make the data directory"))?;
+        let db = NodeDb::open_or_create(&path)?;
+        let genesis = source.genesis();
+        let genesis_hash = GenesisHash(genesis.header.hash());
+        if !db.has_genesis()? {
+            db.insert_best_block(&genesis)?;
+        } else if db.genesis_hash()? != genesis_hash.0 {
+            let difference = difference(&db, source.parameters())?;
+            return Err(Error::OtherChain { path: config.data.clone(), difference });
+        }
+        let headers = db.segment_headers()?;
+        let state = recover(&db, config)?;
+        Ok(Self {
+            db,
+            source,
+            genesis_hash,
+            slots_per_block: config.slots_per_block,
+            state: Mutex::new(state),
+            best_changed: Condvar::new(),
+            headers: RwLock::new(headers),
+        })
+    }
+
+    pub(crate) fn db(&self) -> &NodeDb {
+        &self.db
+    }
+
+    pub(crate) fn source(&self) -> &BlockSource {
+        &self.source
+    }
+
+    pub(crate) fn parameters(&self) -> &ChainParameters {
+        self.source.parameters()
+    }
+
+    pub(crate) fn genesis_hash(&self) -> GenesisHash {
+        self.genesis_hash
+    }
+
+    pub(crate) fn best(&self) -> BlockId {
+        self.state.lock().best
+    }
+
+    pub(crate) fn last_slot(&self) -> SlotNumber {
+        self.state.lock().last_slot
+    }
+
+    pub(crate) fn era(&self) -> Era {
+        self.state.lock().era
+    }
+
+    /// A slot went by. Called by the task that makes blocks and no other.
+    pub(crate) fn count_slot(&self) {
+        self.state.lock().era.count_slot();
+    }
+
+    /// Makes and stores the next block. Only one task makes blocks at a time.
+    pub(crate) fn make_block(&self, new: NewBlock) -> Result<BlockId, Error> {
+        let (parent, seal) = {
+            let state = self.state.lock();
+            let mut era = state.era;
+            if new.solution.is_some() {
+                era.count_block(self.slots_per_block);
+            }
+            let rewarded = state.unsealed.clone();
+            let NewBlock { slot, solution, signature } = new;
+            (state.best, Seal { slot, solution, signature, rewarded, era })
+        };
+        let block = self.source.block(parent.number + 1, parent.hash, &seal)?;
+        // The lock is not held while the database may block.
+        let best = self.db.insert_best_block(&block)?;
+        let finalized = best.number.saturating_sub(self.parameters().confirmation_depth);
+        if let Some(id) = self.db.block_id(finalized)? {
+            self.db.set_finalized(id)?;
+        }
+        let mut state = self.state.lock();
+        state.best = best;
+        state.last_slot = state.last_slot.max(seal.slot);
+        state.era = seal.era;
+        state.unsealed.drain(..seal.rewarded.len());
+        drop(state);
+        self.best_changed.notify_all();
+        Ok(best)
+    }
+
+    /// Waits until block `number` is there, for at most `timeout`.
+    pub(crate) fn wait_for_block(&self, number: BlockNumber, timeout: Duration) -> bool {
+        let mut state = self.state.lock();
+        if state.best.number < number {
+            self.best_changed.wait_for(&mut state, timeout);
+        }
+        state.best.number >= number
+    }
+
+    /// Whether a solution with this key was rewarded in the window before `slot`.
+    pub(crate) fn is_rewarded(&self, key: &Blake3Hash) -> bool {
+        self.state.lock().rewarded.contains_key(key)
+    }
+
+    /// Notes a rewarded solution and forgets those out of the window.
+    pub(crate) fn reward(&self, slot: SlotNumber, key: Blake3Hash) {
+        let mut state = self.state.lock();
+        state.rewarded.insert(key, slot);
+        state.unsealed.push((slot, key));
+        let oldest = slot.saturating_sub(REWARD_WINDOW_SLOTS);
+        state.rewarded.retain(|_, slot| *slot >= oldest);
+    }
+
+    /// A block's bytes and objects for the archiver. Every extrinsic is an object, found at its length prefix.
+    pub(crate) fn block_for_archiving(
+        &self,
+        number: BlockNumber,
+    ) -> Result<(Vec<u8>, BlockObjectMapping), Error> {
+        use parity_scale_codec::{Compact, Encode};
+        let block = self.db.canonical_block(number)?;
+        let mut offset = block.header.encoded_size() + Compact(block.extrinsics.len() as u32).encoded_size();
+        let mut objects = Vec::with_capacity(block.extrinsics.len());
+        for extrinsic in &block.extrinsics {
+            let hash = primitives::hashes::blake3_hash(extrinsic);
+            objects.push(BlockObject { hash, offset: offset as u32 });
+            offset += extrinsic.encoded_size();
+        }
+        Ok((block.encode_for_archiving(), BlockObjectMapping::V0 { objects }))
+    }
+
+    /// Header of a segment.
+    pub(crate) fn segment_header(&self, index: SegmentIndex) -> Option<SegmentHeader> {
+        self.headers.read().get(usize::try_from(index.0).ok()?).copied()
+    }
+
+    /// The newest `limit` headers, ascending.
+    pub(crate) fn last_segment_headers(&self, limit: usize) -> Vec<SegmentHeader> {
+        let headers = self.headers.read();
+        headers[headers.len().saturating_sub(limit)..].to_vec()
+    }
+
+    /// The newest header.
+    pub(crate) fn newest_segment_header(&self) -> Option<SegmentHeader> {
+        self.headers.read().last().copied()
+    }
+
+    /// Archived segments; none before the genesis segment.
+    pub(crate) fn history_size(&self) -> Option<HistorySize> {
+        HistorySize::new(self.headers.read().len() as u64)
+    }
+
+    /// Stores the next segment's header.
+    pub(crate) fn append_segment_header(&self, header: SegmentHeader) -> Result<(), Error> {
+        self.db.append_segment_headers(&[header])?;
+        self.headers.write().push(header);
+        Ok(())
+    }
+
+    /// What the protocol asks of sectors; none before the genesis segment.
+    pub(crate) fn protocol_info(&self) -> Option<FarmerProtocolInfo> {
+        let parameters = self.parameters();
+        let valid = "the range of the parameter was checked";
+        Some(FarmerProtocolInfo {
+            history_size: self.history_size()?,
+            max_pieces_in_sector: parameters.pieces_in_sector,
+            recent_segments: HistorySize::new(parameters.recent_segments).expect(valid),
+            recent_history_fraction: Config::recent_history_fraction(),
+            min_sector_lifetime: HistorySize::new(parameters.min_sector_lifetime).expect(valid),
+        })
+    }
+}
+
+/// What the parameters of the chain in `db` differ in.
+fn difference(db: &NodeDb, asked: &ChainParameters) -> Result<String, Error> {
+    let genesis = db.canonical_block(0)?;
+    let there = genesis.extrinsics.first().map(|bytes| ChainParameters::decode_all(&mut bytes.as_slice()));
+    Ok(match there {
+        Some(Ok(there)) => there.difference(asked),
+        _ => "it is no development chain's".to_owned(),
+    })
+}
+
+/// The state after the best block, from the seals of the newest blocks.
+fn recover(db: &NodeDb, config: &Config) -> Result<State, Error> {
+    let damaged = |reason: String| Error::Damaged { path: PathBuf::from(&config.data), reason };
+    let best = db.best()?;
+    let mut state = State {
+        best,
+        last_slot: 0,
+        era: Era::new(config.first_solution_range()),
+        rewarded: HashMap::new(),
+        unsealed: Vec::new(),
+    };
+    for number in (1..=best.number).rev() {
+        let block = db.canonical_block(number)?;
+        let seal = Seal::of(&block).ok_or_else(|| damaged(format!("block {number} has no seal")))?;
+        if number == best.number {
+            state.last_slot = seal.slot;
+            state.era = seal.era;
+        }
+        if seal.slot + REWARD_WINDOW_SLOTS < state.last_slot || seal.slot == 0 {
+            break;
+        }
+        state.rewarded.extend(seal.rewarded.into_iter().map(|(slot, key)| (key, slot)));
+    }
+    Ok(state)
+}
