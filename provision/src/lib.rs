@@ -1,1 +1,27 @@
-//! One inventory turns bare hosts into a farm, and keeps them so
+//! One inventory turns bare hosts into a farm, and keeps them so.
+//!
+//! ```text
+//! inventory.yaml → parse (spans) → resolve (groups, defaults) → check (cross-host rules) ┐
+//! hosts ← facts (one script, one JSON reply)                                             ├→ plan (pure) → apply → gates
+//! templates ← derive (affinity, programs)                                                ┘
+//! ```
+//!
+//! Invariants: `inventory`, `resolve`, `check`, `derive`, `render` and `plan` do no I/O. Only `transport` runs commands
+//! and touches a host. Only `output` prints. A [`secret::Secret`] can be neither printed nor serialised.
+
+pub mod check;
+pub mod derive;
+pub mod error;
+pub mod events;
+pub mod facts;
+pub mod inventory;
+pub mod layout;
+pub mod packages;
+pub mod plan;
+pub mod render;
+pub mod resolve;
+pub mod secret;
+pub mod supervisor;
+pub mod transport;
+
+pub use error::{Error, ExitCode, Result};

@@ -1,0 +1,260 @@
+//! Everything that can go wrong, each with its exit code.
+
+use crate::inventory::{Diagnostic, Source};
+use std::path::PathBuf;
+
+/// Exit codes of `provision`: the one table. `provision help exit-codes` prints it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+#[allow(missing_docs, reason = "described by `meaning`")]
+pub enum ExitCode {
+    Ok = 0,
+    Internal = 1,
+    Usage = 2,
+    Inventory = 3,
+    Check = 4,
+    Host = 5,
+    Package = 6,
+    Build = 7,
+    Apply = 8,
+    Gate = 9,
+    Locked = 10,
+    Down = 11,
+    Interrupted = 130,
+}
+
+impl ExitCode {
+    /// All codes in order.
+    pub const ALL: [Self; 13] = [
+        Self::Ok,
+        Self::Internal,
+        Self::Usage,
+        Self::Inventory,
+        Self::Check,
+        Self::Host,
+        Self::Package,
+        Self::Build,
+        Self::Apply,
+        Self::Gate,
+        Self::Locked,
+        Self::Down,
+        Self::Interrupted,
+    ];
+
+    /// What it means.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Ok => "done; for `status`: everything runs",
+            Self::Internal => "a mistake in provision itself",
+            Self::Usage => "the command line is wrong",
+            Self::Inventory => "the inventory cannot be read or contradicts itself",
+            Self::Check => "the host is not fit for the plan: port taken, path not writable, disk too small",
+            Self::Host => "the host cannot be reached or asked",
+            Self::Package => "a package could not be installed",
+            Self::Build => "our binaries could not be built",
+            Self::Apply => "a step of the plan failed",
+            Self::Gate => "something started but did not become ready in time",
+            Self::Locked => "another apply is at work",
+            Self::Down => "`status`: something does not run",
+            Self::Interrupted => "interrupted by the user; apply again to go on",
+        }
+    }
+}
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The inventory cannot be read.
+    #[error("cannot read the inventory {path}: {source}", path = path.display())]
+    ReadInventory {
+        /// As given.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The inventory is wrong.
+    #[error("{} in {}", count(findings.len(), "error"), source_text.name)]
+    Inventory {
+        /// Its text.
+        source_text: Box<Source>,
+        /// All that is wrong.
+        findings: Vec<Diagnostic>,
+    },
+    /// The host is not fit for the plan.
+    #[error("{}", problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n"))]
+    Check {
+        /// All that is unfit.
+        problems: Vec<Problem>,
+    },
+    /// A file or directory of a host.
+    #[error("{action} {path}: {source}", path = path.display())]
+    File {
+        /// "cannot write".
+        action: &'static str,
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A command of a host could not be run, or was too slow.
+    #[error("{program}: {message}")]
+    Command {
+        /// Its program.
+        program: String,
+        /// Why.
+        message: String,
+    },
+    /// An HTTP question was not answered.
+    #[error("{endpoint}: {message}")]
+    Http {
+        /// Whom we asked.
+        endpoint: String,
+        /// Why.
+        message: String,
+    },
+    /// A host told us something we do not understand.
+    #[error("facts of host {host}: {message}")]
+    Facts {
+        /// Which.
+        host: String,
+        /// Why.
+        message: String,
+    },
+    /// supervisord refused.
+    #[error("supervisord: {0}")]
+    Supervisor(String),
+    /// A package could not be installed.
+    #[error("{message}")]
+    Package {
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// The build failed.
+    #[error("cargo build failed: {message}")]
+    Build {
+        /// The compiler's last words.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// A secret cannot be had.
+    #[error("cluster secret: {0}")]
+    Secret(String),
+    /// A template is wrong.
+    #[error("template: {0}")]
+    Template(String),
+    /// A step failed.
+    #[error("{step}: {message}")]
+    Step {
+        /// Its title.
+        step: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// Something did not become ready.
+    #[error("{what} was not ready after {seconds} s: {last}")]
+    Gate {
+        /// What was waited for.
+        what: String,
+        /// How long.
+        seconds: u64,
+        /// What it said last.
+        last: String,
+        /// Its last log lines.
+        log: Vec<String>,
+        /// Where its log is.
+        log_path: PathBuf,
+    },
+    /// Another apply is at work.
+    #[error("another provision is at work on {path}: {holder}", path = path.display())]
+    Locked {
+        /// The prefix.
+        path: PathBuf,
+        /// Who holds the lock.
+        holder: String,
+    },
+    /// Nothing of this cluster is on the host.
+    #[error("nothing runs below {0}", prefix.display())]
+    NotRunning {
+        /// The prefix.
+        prefix: PathBuf,
+    },
+    /// Interrupted by the user.
+    #[error("interrupted")]
+    Interrupted,
+    /// A mistake of ours.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+/// `1 error`, `2 errors`.
+pub(crate) fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Why a host is not fit for the plan, and what to do.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Problem {
+    /// Stable name of the rule.
+    pub code: &'static str,
+    /// What is wrong.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+impl Error {
+    /// The exit code that tells of this error.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::ReadInventory { .. } | Self::Inventory { .. } => ExitCode::Inventory,
+            Self::Check { .. } => ExitCode::Check,
+            Self::File { .. } | Self::Command { .. } | Self::Http { .. } | Self::Facts { .. } => {
+                ExitCode::Host
+            }
+            Self::Package { .. } => ExitCode::Package,
+            Self::Build { .. } => ExitCode::Build,
+            Self::Supervisor(_) | Self::Secret(_) | Self::Step { .. } => ExitCode::Apply,
+            Self::Gate { .. } => ExitCode::Gate,
+            Self::Locked { .. } => ExitCode::Locked,
+            Self::NotRunning { .. } => ExitCode::Down,
+            Self::Interrupted => ExitCode::Interrupted,
+            Self::Template(_) | Self::Internal(_) => ExitCode::Internal,
+        }
+    }
+
+    /// What to do about it, where that is not in the message.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Package { hint, .. } | Self::Build { hint, .. } | Self::Step { hint, .. } => {
+                Some(hint.clone())
+            }
+            Self::Gate { log_path, .. } => Some(format!("its whole log: {}", log_path.display())),
+            Self::Locked { .. } => Some("wait for it to end; a lock never outlives its process".to_string()),
+            Self::NotRunning { .. } => Some("`provision apply INVENTORY` starts the cluster".to_string()),
+            Self::Interrupted => Some("apply again to go on where this stopped".to_string()),
+            Self::File { source, .. } => match source.kind() {
+                std::io::ErrorKind::StorageFull => {
+                    Some("the disk is full: make room and apply again".to_string())
+                }
+                std::io::ErrorKind::PermissionDenied | std::io::ErrorKind::ReadOnlyFilesystem => {
+                    Some("choose a writable directory with --prefix, or mend its permissions".to_string())
+                }
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// A result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// `1 directory`, `2 directories`.
+pub(crate) fn count_of(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}

@@ -1,0 +1,135 @@
+//! What happens during a run, as data. The library tells a [`Sink`]; only `output` turns events into text.
+
+use crate::error::Problem;
+use serde::Serialize;
+
+/// Version of the JSON form of events (`"v"`); raised when a field changes its meaning or goes.
+pub const EVENT_VERSION: u32 = 1;
+
+/// What became of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Something is different now.
+    Changed,
+    /// It was so already.
+    Unchanged,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A command begins.
+    RunStarted {
+        /// `apply`.
+        command: String,
+        /// Name of the cluster.
+        cluster: String,
+        /// Version of this tool.
+        version: String,
+    },
+    /// Something worth knowing that changes nothing.
+    Note {
+        /// What.
+        message: String,
+    },
+    /// Something that should not be, but does not stop the run.
+    Warning {
+        /// What.
+        message: String,
+    },
+    /// The plan is made.
+    Planned {
+        /// Host.
+        host: String,
+        /// Steps that change something.
+        changes: usize,
+        /// Gates that are asked.
+        gates: usize,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Host.
+        host: String,
+        /// Identity within the plan.
+        step: String,
+        /// What it does.
+        title: String,
+        /// Its place in the plan, from 1.
+        number: usize,
+        /// Steps in the plan.
+        of: usize,
+    },
+    /// A step goes on.
+    StepProgress {
+        /// Identity within the plan.
+        step: String,
+        /// How far it is.
+        message: String,
+    },
+    /// A step ended well.
+    StepFinished {
+        /// Identity within the plan.
+        step: String,
+        /// What it did.
+        title: String,
+        /// What became of it.
+        outcome: Outcome,
+        /// How long it took.
+        milliseconds: u64,
+        /// What it found.
+        detail: String,
+    },
+    /// A step failed; the run ends.
+    StepFailed {
+        /// Identity within the plan.
+        step: String,
+        /// What it did.
+        title: String,
+        /// Why.
+        message: String,
+        /// The last log lines of what failed.
+        log: Vec<String>,
+    },
+    /// The run ends with an error.
+    Failed {
+        /// What.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
+        /// Each thing that is wrong, where there are several.
+        problems: Vec<Problem>,
+        /// Exit code of the process.
+        exit_code: u8,
+    },
+    /// The run ended well.
+    RunFinished {
+        /// Name of the cluster.
+        cluster: String,
+        /// Steps that changed something.
+        changes: usize,
+        /// How long it took.
+        milliseconds: u64,
+        /// Where everything is.
+        prefix: String,
+        /// Where the logs are.
+        logs: String,
+        /// What to type next: command and what it does.
+        next: Vec<(String, String)>,
+    },
+}
+
+/// Someone who wants to know.
+pub trait Sink: Send + Sync {
+    /// Tells of an event.
+    fn event(&self, event: &Event);
+}
+
+/// Nobody wants to know.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+
+impl Sink for Silent {
+    fn event(&self, _: &Event) {}
+}

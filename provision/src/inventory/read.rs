@@ -1,0 +1,252 @@
+//! Reading typed values out of the tree; every mistake is noted and reading goes on.
+
+use super::source::{Diagnostic, Span, Spanned, closest};
+use super::tree::{Key, Node, Value};
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+/// Findings so far.
+#[derive(Debug, Default)]
+pub struct Findings(RefCell<Vec<Diagnostic>>);
+
+impl Findings {
+    /// Notes a finding.
+    pub fn add(&self, finding: Diagnostic) {
+        self.0.borrow_mut().push(finding);
+    }
+
+    /// All findings, in the order of the file, each once.
+    pub fn into_sorted(self) -> Vec<Diagnostic> {
+        let mut findings = self.0.into_inner();
+        findings
+            .sort_by_key(|finding| finding.labels.first().map(|label| (label.span.start, label.span.end)));
+        findings.dedup();
+        findings
+    }
+}
+
+/// Reads a value of one type.
+pub type Parse<T> = fn(&Node, &Findings) -> Option<T>;
+
+/// A map of which every key must be asked for.
+pub struct MapReader<'a> {
+    entries: &'a [(Key, Node)],
+    what: &'a str,
+    known: Vec<&'static str>,
+    findings: &'a Findings,
+}
+
+impl<'a> MapReader<'a> {
+    /// Opens a map; nothing counts as an empty one. `what` names it in messages ("a farm").
+    pub fn open(node: &'a Node, what: &'a str, findings: &'a Findings) -> Option<Self> {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.as_slice(),
+            Value::Null => &[],
+            other => {
+                let message = format!("{what} is a map of settings, found {}", other.kind());
+                findings.add(Diagnostic::error("type", node.span, message));
+                return None;
+            }
+        };
+        for (index, (key, _)) in entries.iter().enumerate() {
+            if let Some((first, _)) = entries[..index].iter().find(|(earlier, _)| earlier.text == key.text) {
+                let message = format!("`{}` is given twice in {what}", key.text);
+                let finding = Diagnostic::error("duplicate-key", key.span, message).label("again here");
+                findings.add(finding.also(first.span, "first here").hint("keep one of the two"));
+            }
+        }
+        Some(Self { entries, what, known: Vec::new(), findings })
+    }
+
+    /// The node at `key`, present or not.
+    pub fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+        self.known.push(key);
+        self.entries.iter().find(|(entry, _)| entry.text == key).map(|(_, node)| node)
+    }
+
+    /// Where `key` is written.
+    pub fn key_span(&self, key: &str) -> Option<Span> {
+        self.entries.iter().find(|(entry, _)| entry.text == key).map(|(entry, _)| entry.span)
+    }
+
+    /// The value at `key`; none when absent or wrong (which is noted).
+    pub fn get<T>(&mut self, key: &'static str, parse: Parse<T>) -> Option<Spanned<T>> {
+        let node = self.node(key)?;
+        if node.value == Value::Null {
+            let span = self.key_span(key).unwrap_or(node.span);
+            self.findings.add(Diagnostic::error("type", span, format!("`{key}` has no value")));
+            return None;
+        }
+        parse(node, self.findings).map(|value| Spanned::new(value, node.span))
+    }
+
+    /// A part that may be empty: none when the key is absent.
+    pub fn part<T>(&mut self, key: &'static str, parse: Parse<T>) -> Option<Spanned<T>> {
+        let node = self.node(key)?;
+        let span = self.key_span(key).unwrap_or(node.span);
+        parse(node, self.findings).map(|value| Spanned::new(value, span))
+    }
+
+    /// Notes every key that was not asked for.
+    pub fn finish(self) {
+        for (key, _) in self.entries {
+            if self.known.contains(&key.text.as_str()) {
+                continue;
+            }
+            let message = format!("unknown key `{}` in {}", key.text, self.what);
+            let hint = match closest(&key.text, self.known.iter().copied()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            self.findings.add(Diagnostic::error("unknown-key", key.span, message).hint(hint));
+        }
+    }
+}
+
+fn wrong<T>(node: &Node, findings: &Findings, expected: &str) -> Option<T> {
+    let found = match &node.value {
+        Value::Scalar { text, .. } => format!("`{text}`"),
+        other => other.kind().to_string(),
+    };
+    findings.add(Diagnostic::error("type", node.span, format!("expected {expected}, found {found}")));
+    None
+}
+
+/// Any text.
+pub fn text(node: &Node, findings: &Findings) -> Option<String> {
+    match &node.value {
+        Value::Scalar { text, .. } if !text.is_empty() => Some(text.clone()),
+        _ => wrong(node, findings, "text"),
+    }
+}
+
+/// A name that may stand in subjects, file names and program names.
+pub fn name(node: &Node, findings: &Findings) -> Option<String> {
+    let text = text(node, findings)?;
+    if is_name(&text) {
+        return Some(text);
+    }
+    wrong(
+        node,
+        findings,
+        "a name of up to 48 letters a-z, digits, `-` and `_` that begins with a letter or digit",
+    )
+}
+
+/// Whether `text` is a [`name`].
+pub fn is_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '_';
+    (1..=48).contains(&text.len()) && text.chars().all(allowed) && !text.starts_with(['-', '_'])
+}
+
+fn number<T: std::str::FromStr>(node: &Node) -> Option<T> {
+    match &node.value {
+        Value::Scalar { text, plain: true } => text.replace('_', "").parse().ok(),
+        _ => None,
+    }
+}
+
+/// A TCP port.
+pub fn port(node: &Node, findings: &Findings) -> Option<u16> {
+    match number::<u16>(node) {
+        Some(port) if port != 0 => Some(port),
+        _ => wrong(node, findings, "a TCP port from 1 to 65535"),
+    }
+}
+
+/// A whole number from 0 to 65,535.
+pub fn small(node: &Node, findings: &Findings) -> Option<u16> {
+    number(node).or_else(|| wrong(node, findings, "a whole number from 0 to 65535"))
+}
+
+/// A whole number from 1 to 65,535.
+pub fn positive(node: &Node, findings: &Findings) -> Option<u16> {
+    number(node).filter(|n| *n > 0).or_else(|| wrong(node, findings, "a whole number from 1 to 65535"))
+}
+
+/// A whole number.
+pub fn integer(node: &Node, findings: &Findings) -> Option<u64> {
+    number(node).or_else(|| wrong(node, findings, "a whole number"))
+}
+
+/// An address; names are not resolved.
+pub fn address(node: &Node, findings: &Findings) -> Option<IpAddr> {
+    let parsed = match &node.value {
+        Value::Scalar { text, .. } => text.parse().ok(),
+        _ => None,
+    };
+    parsed.or_else(|| wrong(node, findings, "an IP address such as 127.0.0.1"))
+}
+
+/// A path; `~/` is resolved later.
+pub fn path(node: &Node, findings: &Findings) -> Option<PathBuf> {
+    let text = text(node, findings)?;
+    // Supervisor and NATS configuration can carry none of these in every place where a path stands.
+    let bad = |c: char| {
+        c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | ',' | '\\' | ';' | '#' | '$')
+    };
+    if text.contains(bad) {
+        return wrong(node, findings, "a path without blanks, quotes, commas, `;`, `#`, `$` and `\\`");
+    }
+    Some(text.into())
+}
+
+/// Bytes: a whole number with a unit (`3MB`, `20GiB`, `4T`) or without.
+pub fn size(node: &Node, findings: &Findings) -> Option<u64> {
+    let parsed = match &node.value {
+        Value::Scalar { text, .. } => parse_size(text),
+        _ => None,
+    };
+    parsed.or_else(|| wrong(node, findings, "a size such as 3MB, 20GiB or 4T"))
+}
+
+fn parse_size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1000_u64.pow(2),
+        "g" | "gb" => 1000_u64.pow(3),
+        "t" | "tb" => 1000_u64.pow(4),
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        "tib" => 1 << 40,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+/// The items of a list, those that are wrong left out (and noted).
+pub fn list<T>(node: &Node, what: &str, findings: &Findings, parse: Parse<T>) -> Option<Vec<Spanned<T>>> {
+    match &node.value {
+        Value::Sequence(items) => Some(
+            items
+                .iter()
+                .filter_map(|item| parse(item, findings).map(|value| Spanned::new(value, item.span)))
+                .collect(),
+        ),
+        other => {
+            let message = format!("{what} is a list (`- …`), found {}", other.kind());
+            findings.add(Diagnostic::error("type", node.span, message));
+            None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("3MB"), Some(3_000_000));
+        assert_eq!(parse_size("20 GiB"), Some(20 << 30));
+        assert_eq!(parse_size("17"), Some(17));
+        for wrong in ["", "MB", "3X", "-1", "99999999999999T", "1.5G"] {
+            assert_eq!(parse_size(wrong), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Templates into files. Pure: the templates are part of the binary.
+
+use crate::derive::{Affinity, Program};
+use crate::error::{Error, Result};
+use crate::layout::Layout;
+use crate::resolve::{Cluster, Host};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tera::{Context, Tera};
+
+const TEMPLATES: [(&str, &str); 4] = [
+    ("supervisor/supervisord.conf", include_str!("../../templates/supervisor/supervisord.conf.tera")),
+    ("supervisor/program.conf", include_str!("../../templates/supervisor/program.conf.tera")),
+    ("nats/nats-server.conf", include_str!("../../templates/nats/nats-server.conf.tera")),
+    ("numactl/prefix", include_str!("../../templates/numactl/prefix.tera")),
+];
+
+/// A file to be on a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct RenderedFile {
+    /// Where.
+    pub path: PathBuf,
+    /// Its text.
+    pub text: String,
+    /// Its mode.
+    pub mode: u32,
+}
+
+impl RenderedFile {
+    /// SHA-256 of its text in hex.
+    pub fn digest(&self) -> String {
+        digest(&self.text)
+    }
+}
+
+fn digest(text: &str) -> String {
+    hex::encode(Sha256::digest(text.as_bytes()))
+}
+
+/// Renders every file of a host; `programs` gets the digest of configuration that it reads into its environment, so
+/// that Supervisor sees when that changed.
+///
+/// # Errors
+/// A template is wrong, or a value cannot be carried by the format.
+pub fn files(cluster: &Cluster, host: &Host, programs: &mut [Program]) -> Result<Vec<RenderedFile>> {
+    let layout = Layout::of(host);
+    let tera = templates()?;
+    let mut files = Vec::new();
+    if host.node.is_some() {
+        let text = nats(&tera, cluster, host, &layout)?;
+        for program in programs.iter_mut().filter(|program| program.role == crate::derive::Role::NatsServer) {
+            program.environment.insert("AUTONOMYS_CONFIG".to_string(), digest(&text)[..16].to_string());
+        }
+        files.push(RenderedFile { path: layout.nats_conf(), text, mode: 0o644 });
+    }
+    let mut context = Context::new();
+    context.insert("cluster", &cluster.name);
+    context.insert("prefix", &layout.prefix);
+    context.insert("socket", &layout.socket());
+    context.insert("pidfile", &layout.run().join("supervisord.pid"));
+    context.insert("logs", &layout.logs());
+    context.insert("programs", &layout.etc().join("supervisor.d/*.conf"));
+    let text = render(&tera, "supervisor/supervisord.conf", &context)?;
+    files.push(RenderedFile { path: layout.supervisord_conf(), text, mode: 0o644 });
+    for program in programs.iter() {
+        files.push(RenderedFile {
+            path: layout.program_conf(&program.name),
+            text: supervised(&tera, program, &layout)?,
+            mode: 0o644,
+        });
+    }
+    Ok(files)
+}
+
+fn supervised(tera: &Tera, program: &Program, layout: &Layout) -> Result<String> {
+    let mut command = Vec::new();
+    for word in &program.command {
+        command.push(supervisor_word(word)?);
+    }
+    let mut environment = Vec::new();
+    for (name, value) in &program.environment {
+        environment.push(format!("{name}={}", supervisor_value(value)?));
+    }
+    let mut context = Context::new();
+    context.insert("name", &program.name);
+    context.insert("role", program.role.name());
+    context.insert("command", &command.join(" "));
+    context.insert("environment", &environment.join(","));
+    context.insert("directory", &layout.data());
+    context.insert("log", &layout.log(&program.name));
+    context.insert("log_megabytes", &program.log_megabytes);
+    context.insert("stop_seconds", &program.stop_seconds);
+    render(tera, "supervisor/program.conf", &context)
+}
+
+fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<String> {
+    let node = host.node.as_ref().expect("called for node hosts only");
+    let mut context = Context::new();
+    context.insert("server_name", &format!("{}-{}", cluster.name, host.name.value));
+    context.insert("address", &host.address.value.to_string());
+    context.insert("port", &node.nats.port.value);
+    context.insert("monitor_port", &node.nats.monitor_port.value);
+    context.insert("max_payload", &node.nats.max_payload.value);
+    context.insert("store_dir", &layout.data().join("nats"));
+    render(tera, "nats/nats-server.conf", &context)
+}
+
+/// The words that bind a program to CPUs and memory.
+pub(crate) fn numactl(numactl: &Path, affinity: &Affinity) -> Vec<String> {
+    let mut context = Context::new();
+    context.insert("numactl", numactl);
+    context.insert("cpus", &affinity.cpus);
+    context.insert("node", &affinity.node);
+    let text = templates().and_then(|tera| render(&tera, "numactl/prefix", &context));
+    text.expect("the template is part of the binary and has no other input")
+        .split_whitespace()
+        .map(String::from)
+        .collect()
+}
+
+fn templates() -> Result<Tera> {
+    let mut tera = Tera::default();
+    tera.add_raw_templates(TEMPLATES).map_err(|error| Error::Template(chain(&error)))?;
+    // Configuration files, not web pages.
+    tera.autoescape_on(Vec::new());
+    tera.register_filter("ini", |value: &tera::Value, _: &std::collections::HashMap<String, tera::Value>| {
+        Ok(tera::Value::String(value.as_str().unwrap_or_default().replace('%', "%%")))
+    });
+    Ok(tera)
+}
+
+fn render(tera: &Tera, name: &str, context: &Context) -> Result<String> {
+    tera.render(name, context).map_err(|error| Error::Template(chain(&error)))
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+/// Supervisor's files have no escape for these; what may come from an inventory is refused there already.
+fn check_carried(text: &str) -> Result<()> {
+    let comment = text.contains(" ;") || text.contains(" #") || text.contains("\t;") || text.contains("\t#");
+    if comment || text.contains(|c: char| c.is_control()) {
+        let message =
+            format!("Supervisor's configuration cannot carry {text:?} (control character, or ` ;`, ` #`)");
+        return Err(Error::Template(message));
+    }
+    Ok(())
+}
+
+/// A word of `command=`: quoted as shlex wants it; `%` is doubled by the template.
+fn supervisor_word(word: &str) -> Result<String> {
+    check_carried(word)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=+./:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        return Ok(word.to_string());
+    }
+    Ok(format!("'{}'", word.replace('\'', "'\"'\"'")))
+}
+
+/// A value of `environment=`; `%` is doubled by the template.
+fn supervisor_value(value: &str) -> Result<String> {
+    check_carried(value)?;
+    if value.contains(['"', '\\']) {
+        return Err(Error::Template(format!("a variable for Supervisor cannot carry {value:?}")));
+    }
+    Ok(format!("\"{value}\""))
+}
+
+/// The files by path, for comparing.
+pub fn by_path(files: &[RenderedFile]) -> BTreeMap<&Path, &RenderedFile> {
+    files.iter().map(|file| (file.path.as_path(), file)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_supervisor() {
+        assert_eq!(supervisor_word("path=/a/b,sectors=3").expect("plain"), "path=/a/b,sectors=3");
+        assert_eq!(supervisor_word("a b").expect("quoted"), "'a b'");
+        assert_eq!(supervisor_word("").expect("quoted"), "''");
+        assert!(supervisor_word("a ;b").is_err());
+        assert!(supervisor_word("a\nb").is_err());
+        assert_eq!(supervisor_value("x=1").expect("fine"), "\"x=1\"");
+        assert!(supervisor_value("\"").is_err());
+    }
+}

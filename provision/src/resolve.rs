@@ -1,0 +1,399 @@
+//! From what the inventory says to what is meant: defaults filled in, ports shifted, paths made absolute. Pure.
+
+use crate::inventory::{
+    Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NodeSettings, PlotServerSettings,
+    PlotterSettings, SecretReference, Span, Spanned, StorageSettings,
+};
+use serde::Serialize;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+
+/// Pieces in a sector of the development chain when the inventory does not say.
+pub const DEV_PIECES_IN_SECTOR: u16 = 12;
+/// `max_payload` of the guides: 3 MB.
+pub const MAX_PAYLOAD_DEFAULT: u64 = 3_000_000;
+
+/// Default ports, those of the guides where they name one.
+mod ports {
+    pub(super) const NATS: u16 = 4222;
+    pub(super) const NATS_MONITOR: u16 = 8222;
+    pub(super) const NODE_RPC: u16 = 9944;
+    pub(super) const SHARDED_CACHE: u16 = 9950;
+    pub(super) const FULL_PIECE_CACHE: u16 = 9951;
+    pub(super) const PLOT_SERVER_FIRST: u16 = 9966;
+    pub(super) const METRICS_CONTROLLER: u16 = 9860;
+    pub(super) const METRICS_PROOF_SERVER: u16 = 9861;
+    pub(super) const METRICS_SHARDED_CACHE: u16 = 9862;
+    pub(super) const METRICS_FULL_PIECE_CACHE: u16 = 9863;
+    pub(super) const METRICS_PLOT_CLIENT: u16 = 9864;
+    pub(super) const METRICS_PLOT_SERVER_FIRST: u16 = 9866;
+}
+
+/// What of the caller's surroundings decides paths.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// `HOME`.
+    pub home: Option<PathBuf>,
+    /// `XDG_STATE_HOME`.
+    pub xdg_state_home: Option<PathBuf>,
+    /// Directory that relative paths of `binaries:` and of a secret's file begin at: the inventory's.
+    pub inventory_directory: PathBuf,
+}
+
+impl Surroundings {
+    /// Those of this process, for an inventory at `inventory`.
+    pub fn of_process(inventory: &Path) -> Self {
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let directory =
+            inventory.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        Self {
+            home: variable("HOME"),
+            xdg_state_home: variable("XDG_STATE_HOME"),
+            inventory_directory: std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf()),
+        }
+    }
+}
+
+/// What the command line (or a test) puts over the inventory.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// Prefix of the local host.
+    pub prefix: Option<PathBuf>,
+    /// Port offset of the local host.
+    pub port_offset: Option<u16>,
+    /// Directory of the cached development reference string.
+    pub dev_srs_cache: Option<PathBuf>,
+    /// Binaries that are there already: farmer and dev-node.
+    pub binaries: Option<(PathBuf, PathBuf)>,
+}
+
+/// nats-server of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Nats {
+    /// Clients.
+    pub port: Spanned<u16>,
+    /// `/healthz`, `/jsz`.
+    pub monitor_port: Spanned<u16>,
+    /// Largest message in bytes.
+    pub max_payload: Spanned<u64>,
+}
+
+/// A role with no data of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlainRole {
+    /// `--prometheus-listen-on`.
+    pub metrics_port: Spanned<u16>,
+    /// `CUDA_VISIBLE_DEVICES`.
+    pub gpu: Option<Spanned<u16>>,
+}
+
+/// A node host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NodeHost {
+    /// nats-server.
+    pub nats: Nats,
+    /// The node's RPC.
+    pub rpc_port: Spanned<u16>,
+    /// Controller.
+    pub controller: PlainRole,
+    /// Proof-server.
+    pub proof_server: PlainRole,
+}
+
+/// A piece cache.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cache {
+    /// TCP port that serves pieces.
+    pub port: Spanned<u16>,
+    /// `--prometheus-listen-on`.
+    pub metrics_port: Spanned<u16>,
+    /// Directory of the store.
+    pub path: Spanned<PathBuf>,
+    /// Bytes at most.
+    pub size: Option<Spanned<u64>>,
+}
+
+/// A plot-server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PlotServer {
+    /// TCP port that serves sectors.
+    pub port: Spanned<u16>,
+    /// `--prometheus-listen-on`.
+    pub metrics_port: Spanned<u16>,
+    /// Directory of the spool.
+    pub path: Spanned<PathBuf>,
+    /// `CUDA_VISIBLE_DEVICES`.
+    pub gpu: Option<Spanned<u16>>,
+    /// `GPU_CONCURRENCY`.
+    pub gpu_concurrency: Option<u16>,
+}
+
+/// A plotter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Plotter {
+    /// Sharded cache.
+    pub sharded_cache: Cache,
+    /// Full copy.
+    pub full_piece_cache: Cache,
+    /// One per GPU.
+    pub plot_servers: Vec<PlotServer>,
+}
+
+/// How much of a farm's disk is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FarmSpace {
+    /// So many sectors.
+    Sectors(u16),
+    /// So many bytes.
+    Bytes(u64),
+}
+
+/// A farm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Farm {
+    /// Directory.
+    pub path: Spanned<PathBuf>,
+    /// How much of it.
+    pub space: Spanned<FarmSpace>,
+}
+
+/// A storage host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Storage {
+    /// `--prometheus-listen-on`.
+    pub metrics_port: Spanned<u16>,
+    /// One a disk.
+    pub farms: Vec<Farm>,
+}
+
+/// A host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Host {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// How it is reached.
+    pub connection: Spanned<Connection>,
+    /// Its address in the cluster.
+    pub address: Spanned<IpAddr>,
+    /// Directory that holds everything we install there.
+    pub prefix: PathBuf,
+    /// Directory of the cached development reference string.
+    pub dev_srs_cache: PathBuf,
+    /// Node host.
+    pub node: Option<NodeHost>,
+    /// Plotter.
+    pub plotter: Option<Plotter>,
+    /// Storage host.
+    pub storage: Option<Storage>,
+}
+
+/// A cluster: the inventory with nothing left open.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cluster {
+    /// Its name, part of every NATS subject.
+    pub name: String,
+    /// SS58 address.
+    pub reward_address: Spanned<String>,
+    /// Where the cluster secret comes from.
+    pub secret: SecretReference,
+    /// The development chain.
+    pub dev_chain: DevChain,
+    /// Where our binaries come from.
+    pub binaries: Binaries,
+    /// The hosts in the order of the inventory.
+    pub hosts: Vec<Host>,
+}
+
+impl Cluster {
+    /// NATS URLs of every node host.
+    pub fn nats_servers(&self) -> Vec<String> {
+        self.hosts
+            .iter()
+            .filter_map(|host| {
+                let port = host.node.as_ref()?.nats.port.value;
+                Some(format!("nats://{}", std::net::SocketAddr::new(host.address.value, port)))
+            })
+            .collect()
+    }
+
+    /// Pieces in a sector of the development chain.
+    pub fn pieces_in_sector(&self) -> u16 {
+        self.dev_chain.pieces_in_sector.map_or(DEV_PIECES_IN_SECTOR, |pieces| pieces.value)
+    }
+}
+
+/// Fills in everything that the inventory leaves open.
+pub fn resolve(inventory: &Inventory, overrides: &Overrides, around: &Surroundings) -> Cluster {
+    let from_inventory = |path: &Path| around.inventory_directory.join(expand_home(path, around));
+    let binaries = match (&overrides.binaries, &inventory.binaries) {
+        (Some((farmer, dev_node)), _) => Binaries::Files {
+            farmer: Spanned::new(farmer.clone(), Span::default()),
+            dev_node: Spanned::new(dev_node.clone(), Span::default()),
+        },
+        (None, Binaries::Files { farmer, dev_node }) => Binaries::Files {
+            farmer: Spanned::new(from_inventory(&farmer.value), farmer.span),
+            dev_node: Spanned::new(from_inventory(&dev_node.value), dev_node.span),
+        },
+        (None, Binaries::Build) => Binaries::Build,
+    };
+    let secret = match &inventory.secret {
+        SecretReference::File(path) => SecretReference::File(from_inventory(path)),
+        other => other.clone(),
+    };
+    Cluster {
+        name: inventory.cluster.value.clone(),
+        reward_address: inventory.reward_address.clone(),
+        secret,
+        dev_chain: inventory.dev_chain.clone(),
+        binaries,
+        hosts: inventory.hosts.iter().map(|host| resolve_host(inventory, host, overrides, around)).collect(),
+    }
+}
+
+fn expand_home(path: &Path, around: &Surroundings) -> PathBuf {
+    match (path.strip_prefix("~"), &around.home) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_path_buf(),
+    }
+}
+
+/// `${XDG_STATE_HOME:-~/.local/state}/autonomys/NAME`.
+fn default_prefix(cluster: &str, around: &Surroundings) -> PathBuf {
+    let state = around.xdg_state_home.clone().unwrap_or_else(|| {
+        around.home.clone().unwrap_or_else(|| PathBuf::from("/var/lib")).join(".local/state")
+    });
+    state.join("autonomys").join(cluster)
+}
+
+/// Fills in the defaults of one host.
+struct HostDefaults<'a> {
+    /// Where a default is said to stand: the host's name.
+    span: Span,
+    offset: u16,
+    prefix: &'a Path,
+    around: &'a Surroundings,
+}
+
+impl HostDefaults<'_> {
+    /// A port shifted by the offset; 0 when it leaves the range of ports, which the check reports.
+    fn port(&self, given: Option<Spanned<u16>>, default: u16) -> Spanned<u16> {
+        let port = given.unwrap_or(Spanned::new(default, self.span));
+        Spanned::new(port.value.checked_add(self.offset).unwrap_or(0), port.span)
+    }
+
+    fn path(&self, given: Option<&Spanned<PathBuf>>, default: &str) -> Spanned<PathBuf> {
+        let (path, span) = given.map_or((Path::new(default), self.span), |path| (&*path.value, path.span));
+        Spanned::new(self.prefix.join(expand_home(path, self.around)), span)
+    }
+
+    fn cache(&self, cache: &CacheSettings, port: u16, metrics: u16, directory: &str) -> Cache {
+        Cache {
+            port: self.port(cache.port, port),
+            metrics_port: self.port(cache.metrics_port, metrics),
+            path: self.path(cache.path.as_ref(), directory),
+            size: cache.size,
+        }
+    }
+
+    fn node(&self, node: &NodeSettings) -> NodeHost {
+        let max_payload = node.nats.max_payload.unwrap_or(Spanned::new(MAX_PAYLOAD_DEFAULT, self.span));
+        NodeHost {
+            nats: Nats {
+                port: self.port(node.nats.port, ports::NATS),
+                monitor_port: self.port(node.nats.monitor_port, ports::NATS_MONITOR),
+                max_payload,
+            },
+            rpc_port: self.port(node.rpc_port, ports::NODE_RPC),
+            controller: PlainRole {
+                metrics_port: self.port(node.controller.metrics_port, ports::METRICS_CONTROLLER),
+                gpu: node.controller.gpu,
+            },
+            proof_server: PlainRole {
+                metrics_port: self.port(node.proof_server.metrics_port, ports::METRICS_PROOF_SERVER),
+                gpu: node.proof_server.gpu,
+            },
+        }
+    }
+
+    fn plotter(&self, plotter: &PlotterSettings) -> Plotter {
+        let one = [Spanned::new(PlotServerSettings::default(), self.span)];
+        let servers = plotter.plot_servers.as_deref().unwrap_or(&one);
+        Plotter {
+            sharded_cache: self.cache(
+                &plotter.sharded_cache,
+                ports::SHARDED_CACHE,
+                ports::METRICS_SHARDED_CACHE,
+                "data/sharded-cache",
+            ),
+            full_piece_cache: self.cache(
+                &plotter.full_piece_cache,
+                ports::FULL_PIECE_CACHE,
+                ports::METRICS_FULL_PIECE_CACHE,
+                "data/full-piece",
+            ),
+            plot_servers: (0..)
+                .zip(servers)
+                .map(|(index, server)| PlotServer {
+                    port: self.port(server.value.port, ports::PLOT_SERVER_FIRST.saturating_add(index)),
+                    metrics_port: self.port(
+                        server.value.metrics_port,
+                        ports::METRICS_PLOT_SERVER_FIRST.saturating_add(index),
+                    ),
+                    path: self.path(server.value.path.as_ref(), &format!("data/plot-server-{index}")),
+                    gpu: server.value.gpu,
+                    gpu_concurrency: server.value.gpu_concurrency.map(|concurrency| concurrency.value),
+                })
+                .collect(),
+        }
+    }
+
+    fn storage(&self, storage: &StorageSettings) -> Storage {
+        let farms = storage.farms.iter().flat_map(|farms| &farms.value).filter_map(|farm| {
+            let space = match (farm.value.sectors, farm.value.size) {
+                (Some(sectors), _) => Spanned::new(FarmSpace::Sectors(sectors.value), sectors.span),
+                (None, size) => size.map(|size| Spanned::new(FarmSpace::Bytes(size.value), size.span))?,
+            };
+            Some(Farm { path: self.path(Some(&farm.value.path), ""), space })
+        });
+        Storage {
+            metrics_port: self.port(storage.metrics_port, ports::METRICS_PLOT_CLIENT),
+            farms: farms.collect(),
+        }
+    }
+}
+
+fn resolve_host(
+    inventory: &Inventory,
+    host: &HostEntry,
+    overrides: &Overrides,
+    around: &Surroundings,
+) -> Host {
+    let settings = &host.settings;
+    let span = host.name.span;
+    let connection = settings.connection.unwrap_or(Spanned::new(Connection::Ssh, span));
+    let local = connection.value == Connection::Local;
+    let given = settings.prefix.as_ref().map(|prefix| expand_home(&prefix.value, around));
+    let prefix = overrides
+        .prefix
+        .clone()
+        .filter(|_| local)
+        .or(given)
+        .unwrap_or_else(|| default_prefix(&inventory.cluster.value, around));
+    let offset = overrides.port_offset.filter(|_| local).or(settings.port_offset.map(|offset| offset.value));
+    let fill = HostDefaults { span, offset: offset.unwrap_or(0), prefix: &prefix, around };
+    let dev_srs_cache = match overrides.dev_srs_cache.clone().filter(|_| local) {
+        Some(directory) => directory,
+        None => fill.path(settings.dev_srs_cache.as_ref(), "data/dev-srs").value,
+    };
+    Host {
+        name: host.name.clone(),
+        connection,
+        address: settings.address.unwrap_or(Spanned::new(IpAddr::V4(Ipv4Addr::LOCALHOST), span)),
+        node: settings.node.as_ref().map(|node| fill.node(&node.value)),
+        plotter: settings.plotter.as_ref().map(|plotter| fill.plotter(&plotter.value)),
+        storage: settings.storage.as_ref().map(|storage| fill.storage(&storage.value)),
+        dev_srs_cache,
+        prefix,
+    }
+}

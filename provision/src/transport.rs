@@ -1,0 +1,213 @@
+//! How a host is reached. Nothing outside this module runs a command or touches a host's files.
+//!
+//! `local` is this machine. The trait is what SSH and the simulated fleet implement next to it.
+
+pub mod http;
+mod local;
+
+use crate::error::{Error, Result};
+use async_trait::async_trait;
+use http::{Request, Response};
+pub use local::Local;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Most that is kept of a command's output, per stream, in bytes; what comes later is dropped.
+pub const OUTPUT_MAX: usize = 8 << 20;
+
+/// A program to be run on a host, never through a shell.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// The program; looked up in PATH when it has no slash.
+    pub program: OsString,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+    /// Variables set on top of the environment.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Variables taken out of the environment.
+    pub without: Vec<OsString>,
+    /// Working directory.
+    pub directory: Option<PathBuf>,
+    /// What it reads.
+    pub stdin: Vec<u8>,
+    /// It is killed when it takes longer.
+    pub deadline: Duration,
+}
+
+impl Command {
+    /// A command with a deadline of 30 s.
+    pub fn new(program: impl Into<OsString>) -> Self {
+        Self {
+            program: program.into(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            without: Vec::new(),
+            directory: None,
+            stdin: Vec::new(),
+            deadline: Duration::from_secs(30),
+        }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl Into<OsString>) -> Self {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets what it reads.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Sets the working directory.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// Sets the deadline.
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// The program's name for messages.
+    pub fn name(&self) -> String {
+        Path::new(&self.program).file_name().unwrap_or(&self.program).to_string_lossy().into_owned()
+    }
+}
+
+/// How a command ended.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// "exit status: 1".
+    pub status: String,
+    /// Exit code; none when a signal ended it.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Whether it exited with 0.
+    pub fn success(&self) -> bool {
+        self.code == Some(0)
+    }
+
+    /// The last lines that it wrote, errors first choice, for a message.
+    pub fn last_words(&self, lines: usize) -> String {
+        let stderr = String::from_utf8_lossy(&self.stderr);
+        let stdout = String::from_utf8_lossy(&self.stdout);
+        let text = if stderr.trim().is_empty() { stdout } else { stderr };
+        let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+        all[all.len().saturating_sub(lines)..].join("\n")
+    }
+}
+
+/// Which stream a line came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Out,
+    /// Standard error.
+    Err,
+}
+
+/// Says where a file goes whose SHA-256 (in hex) is known.
+pub type Place<'a> = &'a (dyn Fn(&str) -> PathBuf + Sync);
+
+/// Called with each line of a running command.
+pub type OnLine<'a> = &'a mut (dyn FnMut(Stream, &str) + Send);
+
+/// Part of a file.
+#[derive(Debug, Clone, Default)]
+pub struct Chunk {
+    /// Bytes from the offset that was asked for.
+    pub bytes: Vec<u8>,
+    /// Size of the file.
+    pub size: u64,
+    /// Identity of the file (inode), which changes when a log is rotated.
+    pub identity: u64,
+}
+
+/// Held as long as it lives; a host gives it up when the holder dies.
+pub trait Lock: Send + Sync {}
+
+/// A host.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Runs a command to its end.
+    async fn run(&self, command: &Command) -> Result<Output> {
+        self.run_lines(command, &mut |_, _| {}).await
+    }
+
+    /// Runs a command and hands over its lines as they come.
+    async fn run_lines(&self, command: &Command, on_line: OnLine<'_>) -> Result<Output>;
+
+    /// Asks an HTTP server that only the host may reach.
+    async fn http(&self, request: &Request) -> Result<Response>;
+
+    /// Reads a file; none when it is not there, an error when it has more than `limit` bytes.
+    async fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>>;
+
+    /// Reads up to `limit` bytes from `offset`; none when the file is not there.
+    async fn read_from(&self, path: &Path, offset: u64, limit: u64) -> Result<Option<Chunk>>;
+
+    /// Writes a file so that after a crash it is old or new: temporary file, fsync, rename, fsync of the directory.
+    async fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()>;
+
+    /// Appends to a file and syncs it.
+    async fn append(&self, path: &Path, bytes: &[u8]) -> Result<()>;
+
+    /// Makes a directory and its parents; the mode is set on the directory itself.
+    async fn make_directory(&self, path: &Path, mode: u32) -> Result<()>;
+
+    /// Removes a file; fine when it is not there.
+    async fn remove_file(&self, path: &Path) -> Result<()>;
+
+    /// Where a link points, fully resolved; none when it is not there.
+    async fn resolve(&self, path: &Path) -> Result<Option<PathBuf>>;
+
+    /// Puts a link in place atomically.
+    async fn link(&self, target: &Path, link: &Path) -> Result<()>;
+
+    /// Brings a file of the control machine to the host as an executable and returns its SHA-256 in hex; `place` says
+    /// where it goes once the digest is known. A file that is there already with this digest is left alone.
+    async fn install(&self, source: &Path, place: Place<'_>) -> Result<String>;
+
+    /// SHA-256 of a file in hex; none when it is not there.
+    async fn digest(&self, path: &Path) -> Result<Option<String>>;
+
+    /// Takes a lock that excludes everybody else.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] with what the holder wrote.
+    async fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>>;
+}
+
+/// An error about a file.
+pub(crate) fn file_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+    move |source| Error::File { action, path: path.to_path_buf(), source }
+}

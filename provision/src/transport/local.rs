@@ -1,0 +1,384 @@
+//! This machine.
+
+use super::http::{self, Request, Response};
+use super::{Chunk, Command, Lock, OUTPUT_MAX, OnLine, Output, Place, Stream, Transport, file_error};
+use crate::error::{Error, Result};
+use async_trait::async_trait;
+use sha2::{Digest, Sha256};
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+/// Longest line handed to a listener, in bytes.
+const LINE_MAX: usize = 1 << 20;
+
+/// This machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Local;
+
+#[async_trait]
+impl Transport for Local {
+    async fn run_lines(&self, command: &Command, on_line: OnLine<'_>) -> Result<Output> {
+        let failed = |message: String| Error::Command { program: command.name(), message };
+        let mut process = tokio::process::Command::new(&command.program);
+        process.args(&command.arguments).envs(command.environment.iter().map(|(name, value)| (name, value)));
+        for name in &command.without {
+            process.env_remove(name);
+        }
+        if let Some(directory) = &command.directory {
+            process.current_dir(directory);
+        }
+        process.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+        // A group of its own: a deadline ends its children too, and Ctrl-C reaches only us, who then end it in order.
+        process.process_group(0);
+        let mut child = process.spawn().map_err(|error| failed(spawn_error(&error)))?;
+        let group = child.id();
+        let ended =
+            tokio::time::timeout(command.deadline, converse(&mut child, &command.stdin, on_line)).await;
+        match ended {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => {
+                kill_group(group);
+                Err(failed(format!("did not end within {} s and was killed", command.deadline.as_secs())))
+            }
+        }
+    }
+
+    async fn http(&self, request: &Request) -> Result<Response> {
+        http::exchange(request).await
+    }
+
+    async fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+        let Some(file) = open(path)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(file_error("cannot read", path))?;
+        if bytes.len() as u64 > limit {
+            let error = std::io::Error::other(format!("more than {limit} bytes"));
+            return Err(file_error("cannot read", path)(error));
+        }
+        Ok(Some(bytes))
+    }
+
+    async fn read_from(&self, path: &Path, offset: u64, limit: u64) -> Result<Option<Chunk>> {
+        let Some(mut file) = open(path)? else { return Ok(None) };
+        let metadata = file.metadata().map_err(file_error("cannot read", path))?;
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(offset))
+            .and_then(|_| file.take(limit).read_to_end(&mut bytes))
+            .map_err(file_error("cannot read", path))?;
+        Ok(Some(Chunk { bytes, size: metadata.len(), identity: metadata.ino() }))
+    }
+
+    async fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        replace(path, mode, |file| file.write_all(bytes)).map_err(file_error("cannot write", path))
+    }
+
+    async fn append(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let mut options = OpenOptions::new();
+        let opened = options.append(true).create(true).mode(0o600).open(path);
+        opened
+            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
+            .map_err(file_error("cannot write", path))
+    }
+
+    async fn make_directory(&self, path: &Path, mode: u32) -> Result<()> {
+        std::fs::create_dir_all(path)
+            .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
+            .map_err(file_error("cannot make the directory", path))
+    }
+
+    async fn remove_file(&self, path: &Path) -> Result<()> {
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(file_error("cannot remove", path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn resolve(&self, path: &Path) -> Result<Option<PathBuf>> {
+        match std::fs::canonicalize(path) {
+            Ok(resolved) => Ok(Some(resolved)),
+            Err(error) if missing(&error) => Ok(None),
+            Err(error) => Err(file_error("cannot follow", path)(error)),
+        }
+    }
+
+    async fn link(&self, target: &Path, link: &Path) -> Result<()> {
+        let temporary = temporary_name(link);
+        let _ = std::fs::remove_file(&temporary);
+        std::os::unix::fs::symlink(target, &temporary)
+            .and_then(|()| std::fs::rename(&temporary, link))
+            .and_then(|()| sync_parent(link))
+            .map_err(file_error("cannot link", link))
+    }
+
+    async fn install(&self, source: &Path, place: Place<'_>) -> Result<String> {
+        let Some(digest) = digest_of(source)? else {
+            return Err(file_error("cannot install", source)(ErrorKind::NotFound.into()));
+        };
+        let target = place(&digest);
+        if digest_of(&target)?.as_deref() == Some(digest.as_str()) {
+            return Ok(digest);
+        }
+        if let Some(parent) = target.parent() {
+            std::fs::create_dir_all(parent).map_err(file_error("cannot make the directory", parent))?;
+        }
+        let mut original = File::open(source).map_err(file_error("cannot read", source))?;
+        replace(&target, 0o755, |file| std::io::copy(&mut original, file).map(|_| ()))
+            .map_err(file_error("cannot write", &target))?;
+        // The source may have been rebuilt in between: what lies there must be what its name says.
+        match digest_of(&target)? {
+            Some(copied) if copied == digest => Ok(digest),
+            _ => {
+                let _ = std::fs::remove_file(&target);
+                let error = std::io::Error::other("it changed while it was copied; apply again");
+                Err(file_error("cannot install", source)(error))
+            }
+        }
+    }
+
+    async fn digest(&self, path: &Path) -> Result<Option<String>> {
+        digest_of(path)
+    }
+
+    async fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>> {
+        let locking = file_error("cannot lock", path);
+        let mut options = OpenOptions::new();
+        let opened = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+        let mut file = match opened {
+            Ok(file) => file,
+            Err(error) => return Err(locking(error)),
+        };
+        match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::WOULDBLOCK) => {
+                let mut holder = String::new();
+                let _ = file.take(4096).read_to_string(&mut holder);
+                let parent = path.parent().and_then(Path::parent).unwrap_or(path).to_path_buf();
+                return Err(Error::Locked { path: parent, holder: holder.trim().to_string() });
+            }
+            Err(error) => return Err(locking(error.into())),
+        }
+        file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(locking)?;
+        Ok(Box::new(FileLock { _file: file }))
+    }
+}
+
+/// The kernel gives the lock up with the file, however the process ends.
+struct FileLock {
+    _file: File,
+}
+
+impl Lock for FileLock {}
+
+fn spawn_error(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::NotFound => "not found on PATH".to_string(),
+        _ => format!("cannot be run: {error}"),
+    }
+}
+
+fn kill_group(group: Option<u32>) {
+    let group = group.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+    if let Some(group) = group {
+        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+    }
+}
+
+/// Feeds a process and collects its lines until it ends.
+async fn converse(
+    child: &mut tokio::process::Child,
+    stdin: &[u8],
+    on_line: OnLine<'_>,
+) -> std::io::Result<Output> {
+    let mut input = child.stdin.take();
+    let feed = async move {
+        if let Some(input) = input.as_mut() {
+            // A process may end without reading everything; its status tells.
+            let _ = input.write_all(stdin).await;
+        }
+        drop(input);
+    };
+    let mut stdout = Lines::new(child.stdout.take().map(|pipe| Box::new(pipe) as Pipe));
+    let mut stderr = Lines::new(child.stderr.take().map(|pipe| Box::new(pipe) as Pipe));
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let collect = async {
+        while stdout.reader.is_some() || stderr.reader.is_some() {
+            let (stream, lines) = tokio::select! {
+                read = stdout.read() => { read?; (Stream::Out, &mut stdout) }
+                read = stderr.read() => { read?; (Stream::Err, &mut stderr) }
+            };
+            while let Some(line) = lines.next() {
+                let kept = if stream == Stream::Out { &mut out } else { &mut err };
+                if kept.len() + line.len() <= OUTPUT_MAX {
+                    kept.extend_from_slice(&line);
+                }
+                on_line(stream, String::from_utf8_lossy(&line).trim_end());
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    let ((), collected) = tokio::join!(feed, collect);
+    collected?;
+    let status = child.wait().await?;
+    let shown = match status.signal() {
+        Some(signal) => format!("ended by signal {signal}"),
+        None => status.to_string(),
+    };
+    Ok(Output { status: shown, code: status.code(), stdout: out, stderr: err })
+}
+
+type Pipe = Box<dyn AsyncRead + Send + Unpin>;
+
+/// A stream cut into lines; a line longer than [`LINE_MAX`] comes in pieces.
+struct Lines {
+    reader: Option<Pipe>,
+    buffer: Vec<u8>,
+}
+
+impl Lines {
+    fn new(reader: Option<Pipe>) -> Self {
+        Self { reader, buffer: Vec::new() }
+    }
+
+    /// Reads more; safe to be dropped while it waits. At the end the stream is given up.
+    async fn read(&mut self) -> std::io::Result<()> {
+        let Some(open) = &mut self.reader else { return std::future::pending().await };
+        let mut chunk = [0; 16 << 10];
+        let read = open.read(&mut chunk).await?;
+        self.buffer.extend_from_slice(&chunk[..read]);
+        if read == 0 {
+            self.reader = None;
+        }
+        Ok(())
+    }
+
+    /// The next whole line with its newline, or what is left at the end.
+    fn next(&mut self) -> Option<Vec<u8>> {
+        let end = match self.buffer.iter().position(|byte| *byte == b'\n') {
+            Some(newline) => newline + 1,
+            None if self.reader.is_none() || self.buffer.len() >= LINE_MAX => self.buffer.len(),
+            None => 0,
+        };
+        (end > 0).then(|| self.buffer.drain(..end).collect())
+    }
+}
+
+fn missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn open(path: &Path) -> Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if missing(&error) => Ok(None),
+        Err(error) => Err(file_error("cannot read", path)(error)),
+    }
+}
+
+fn digest_of(path: &Path) -> Result<Option<String>> {
+    let Some(mut file) = open(path)? else { return Ok(None) };
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).map_err(file_error("cannot read", path))?;
+        if read == 0 {
+            return Ok(Some(hex::encode(hasher.finalize())));
+        }
+        hasher.update(&buffer[..read]);
+    }
+}
+
+fn temporary_name(path: &Path) -> PathBuf {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.with_file_name(format!(".{name}.new"))
+}
+
+fn sync_parent(path: &Path) -> std::io::Result<()> {
+    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+}
+
+fn replace(
+    path: &Path,
+    mode: u32,
+    fill: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    let temporary = temporary_name(path);
+    // Mode and exclusivity hold from the first byte on: a secret is never readable, a planted link never followed.
+    let _ = std::fs::remove_file(&temporary);
+    let written =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).and_then(|mut file| {
+            fill(&mut file)?;
+            file.set_permissions(Permissions::from_mode(mode))?;
+            file.sync_all()
+        });
+    let placed = written.and_then(|()| std::fs::rename(&temporary, path)).and_then(|()| sync_parent(path));
+    if placed.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    placed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[tokio::test]
+    async fn commands_are_bounded_in_time_with_their_children() {
+        let marker = format!("3{:07}.25", std::process::id());
+        let script = format!("sleep {marker} & wait");
+        let command = Command::new("sh").args(["-c", &script]).deadline(Duration::from_millis(200));
+        let error = Local.run(&command).await.expect_err("must be killed");
+        assert!(error.to_string().contains("did not end within"), "{error}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let listed =
+            Local.run(&Command::new("sh").args(["-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"])).await;
+        let listed = String::from_utf8_lossy(&listed.expect("runs").stdout).into_owned();
+        assert!(!listed.contains(&format!("sleep {marker} ")), "the child lives on");
+    }
+
+    #[tokio::test]
+    async fn lines_come_from_both_streams() {
+        let mut lines = Vec::new();
+        let command = Command::new("sh").args(["-c", "echo a; echo b >&2; cat; exit 3"]).stdin("c\n");
+        let output = Local
+            .run_lines(&command, &mut |stream, line| lines.push((stream, line.to_string())))
+            .await
+            .expect("runs");
+        lines.sort_by_key(|(_, line)| line.clone());
+        let expected = [(Stream::Out, "a"), (Stream::Err, "b"), (Stream::Out, "c")];
+        assert_eq!(lines, expected.map(|(stream, line)| (stream, line.to_string())));
+        assert_eq!((output.code, output.stdout.as_slice()), (Some(3), &b"a\nc\n"[..]));
+    }
+
+    #[tokio::test]
+    async fn a_lock_excludes_and_names_its_holder() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("lock");
+        let held = Local.lock(&path, "pid 7").await.expect("free");
+        match Local.lock(&path, "pid 8").await {
+            Err(Error::Locked { holder, .. }) => assert_eq!(holder, "pid 7"),
+            other => panic!("expected Locked, found {:?}", other.map(|_| "a lock")),
+        }
+        drop(held);
+        Local.lock(&path, "pid 8").await.expect("free again");
+    }
+
+    #[tokio::test]
+    async fn a_written_file_has_its_mode_and_leaves_no_temporary() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("secret");
+        Local.write(&path, b"one", 0o600).await.expect("written");
+        Local.write(&path, b"two", 0o600).await.expect("written again");
+        assert_eq!(std::fs::read(&path).expect("readable"), b"two");
+        assert_eq!(std::fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(directory.path()).expect("readable").count(), 1);
+    }
+}
