@@ -1,5 +1,8 @@
 //! The plot-client.
 
+pub mod expiry;
+pub mod farms;
+pub mod metrics;
 pub mod queue;
 pub mod slots;
 

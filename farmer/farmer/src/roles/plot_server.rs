@@ -1,7 +1,10 @@
 //! The plot-server.
 
+pub mod desk;
 pub mod leases;
+pub mod metrics;
 pub mod spool;
+pub mod worker;
 
 use crate::cli::PlotServerArguments;
 use crate::roles::{Error, RoleContext};

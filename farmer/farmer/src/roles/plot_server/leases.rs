@@ -1,37 +1,26 @@
 //! Who was promised which sector: the leases of a plot-server, as a state machine without clock or I/O.
 //!
-//! A lease goes queued → downloading → encoding → spooled, or fails. Each farm has at most one request in the queue, so
-//! that farms are served in turn however many sectors each of them wants.
+//! A lease goes queued → downloading → encoding → spooled, or fails. Leases are given while there is room; a farm that
+//! comes when there is none keeps one turn, and room goes to the farms in order of their turns, however many sectors each
+//! of them wants.
 
+use cluster::contract::LeaseKey;
+use primitives::PublicKey;
 use primitives::rpc::FarmerProtocolInfo;
-use primitives::{HistorySize, PublicKey, SectorIndex};
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 use ulid::Ulid;
 
 /// A lease that nobody asked for this long is given up if its work has not begun to pay.
-pub const LEASE_TTL: Duration = Duration::from_secs(60);
-/// A finished sector that nobody asked for this long makes way when the spool is full.
+pub const LEASE_TTL: Duration = cluster::contract::plot_server::LEASE_EXPIRY;
+/// A finished sector that nobody asked for this long makes way when there is no room.
 pub const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+/// How soon a farm that found no room is to ask again.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+/// A farm that does not ask again for this long loses its turn.
+pub const TURN_KEPT: Duration = Duration::from_secs(5);
 /// Farms that may wait at once.
 pub const WAITING_MAX: usize = 1024;
-
-/// What a lease is for: asking twice for the same sector finds the same work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct LeaseKey {
-    /// Public key of the farm.
-    pub public_key: PublicKey,
-    /// Sector in the farm.
-    pub sector_index: SectorIndex,
-    /// History size that the sector is plotted at.
-    pub history_size: HistorySize,
-}
-
-impl std::fmt::Display for LeaseKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}-{}-{}", self.public_key, self.sector_index, self.history_size)
-    }
-}
 
 /// A sector that a plot-client wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,10 +77,20 @@ pub struct Lease {
 pub enum Answer {
     /// The lease, new or found again.
     Granted(Lease),
-    /// This farm already waits here for another sector, or too many farms wait.
-    Busy,
+    /// No room; the farm's turn is kept.
+    Busy {
+        /// Farms whose turn comes first.
+        waiting_before: usize,
+    },
     /// The sector is leased with other parameters.
     Conflict,
+}
+
+/// A farm that waits for room.
+#[derive(Debug)]
+struct Turn {
+    public_key: PublicKey,
+    asked_at: Instant,
 }
 
 /// All leases of one plot-server.
@@ -99,13 +98,16 @@ pub enum Answer {
 pub struct LeaseTable {
     leases: HashMap<LeaseKey, Lease>,
     queue: VecDeque<LeaseKey>,
+    turns: VecDeque<Turn>,
     spool_sectors: usize,
 }
 
 impl LeaseTable {
-    /// A table for a spool of at most `spool_sectors` sectors, encoding or waiting.
+    /// A table for a spool of at most `spool_sectors` sectors, encoding or finished. One more may be downloading, so
+    /// that the encoder never waits for pieces.
     pub fn new(spool_sectors: usize) -> Self {
-        Self { leases: HashMap::new(), queue: VecDeque::new(), spool_sectors: spool_sectors.max(1) }
+        let spool_sectors = spool_sectors.max(1);
+        Self { leases: HashMap::new(), queue: VecDeque::new(), turns: VecDeque::new(), spool_sectors }
     }
 
     /// Enters a sector that an earlier process left finished in the spool.
@@ -131,14 +133,42 @@ impl LeaseTable {
             lease.renewed_at = now;
             return Answer::Granted(lease.clone());
         }
-        let waits = self.queue.iter().any(|queued| queued.public_key == key.public_key);
-        if waits || self.queue.len() >= WAITING_MAX {
-            return Answer::Busy;
+        if let Some(waiting_before) = self.wait_for_turn(&key.public_key, now) {
+            return Answer::Busy { waiting_before };
         }
         let lease = Lease { id: Ulid::new(), request, phase: Phase::Queued, renewed_at: now };
         self.leases.insert(key, lease.clone());
         self.queue.push_back(key);
         Answer::Granted(lease)
+    }
+
+    /// Ends the farm's turn if there is room for all turns before it and its own; otherwise tells how many are before.
+    fn wait_for_turn(&mut self, public_key: &PublicKey, now: Instant) -> Option<usize> {
+        self.turns.retain(|turn| now.saturating_duration_since(turn.asked_at) < TURN_KEPT);
+        let position = self.turns.iter().position(|turn| turn.public_key == *public_key);
+        let before = position.unwrap_or(self.turns.len());
+        if self.taken() + before <= self.spool_sectors {
+            position.map(|position| self.turns.remove(position));
+            return None;
+        }
+        match position {
+            Some(position) => self.turns[position].asked_at = now,
+            None if self.turns.len() < WAITING_MAX => {
+                self.turns.push_back(Turn { public_key: *public_key, asked_at: now });
+            }
+            None => {}
+        }
+        Some(before)
+    }
+
+    /// Leases that take room.
+    fn taken(&self) -> usize {
+        self.leases.values().filter(|lease| !matches!(lease.phase, Phase::Failed(_))).count()
+    }
+
+    /// Gives up the turn of a farm.
+    pub fn give_up_turn(&mut self, public_key: &PublicKey) {
+        self.turns.retain(|turn| turn.public_key != *public_key);
     }
 
     /// Renews a lease and tells how far it is.
@@ -157,6 +187,17 @@ impl LeaseTable {
     pub fn remove(&mut self, key: &LeaseKey) -> Option<Lease> {
         self.queue.retain(|queued| queued != key);
         self.leases.remove(key)
+    }
+
+    /// Gives up what was made of the same sector for another history size, since its plot-client does not want that any
+    /// more, and tells which.
+    pub fn supersede(&mut self, key: &LeaseKey) -> Vec<Lease> {
+        let same_sector = |other: &LeaseKey| {
+            (other.public_key, other.sector_index) == (key.public_key, key.sector_index)
+                && other.history_size != key.history_size
+        };
+        let old: Vec<_> = self.leases.keys().filter(|other| same_sector(other)).copied().collect();
+        old.iter().filter_map(|key| self.remove(key)).collect()
     }
 
     /// The request that waits longest; its download begins.
@@ -214,7 +255,7 @@ impl LeaseTable {
             .filter(|lease| unasked(lease) >= LEASE_TTL)
             .map(|lease| lease.request.key)
             .collect();
-        if !self.has_spool_room() {
+        if self.taken() > self.spool_sectors || !self.has_spool_room() {
             let forgotten = self
                 .leases
                 .values()
@@ -225,7 +266,12 @@ impl LeaseTable {
         keys.iter().filter_map(|key| self.remove(key)).collect()
     }
 
-    /// Sectors in the spool, encoding or finished.
+    /// All leases.
+    pub fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.values()
+    }
+
+    /// Finished sectors in the spool.
     pub fn spooled(&self) -> usize {
         self.leases.values().filter(|lease| lease.phase == Phase::Spooled).count()
     }
@@ -235,6 +281,7 @@ impl LeaseTable {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use primitives::{HistorySize, SectorIndex};
 
     fn request(farm: u8, sector_index: SectorIndex) -> SectorRequest {
         let size = |n| HistorySize::new(n).unwrap();
@@ -259,18 +306,42 @@ mod tests {
     }
 
     #[test]
-    fn farms_are_served_in_turn_and_wait_once_each() {
-        let mut table = LeaseTable::new(3);
+    fn room_goes_to_farms_in_turn_and_each_keeps_one_turn() {
+        let mut table = LeaseTable::new(1);
         let now = Instant::now();
         granted(table.offer(request(1, 0), now));
-        assert_eq!(table.offer(request(1, 1), now), Answer::Busy);
-        granted(table.offer(request(2, 0), now));
-        assert_eq!(table.start_download().unwrap(), request(1, 0));
-        // Farm 1 has nothing in the queue any more: it may wait again, behind farm 2.
         granted(table.offer(request(1, 1), now));
+        assert_eq!(table.offer(request(1, 2), now), Answer::Busy { waiting_before: 0 });
+        assert_eq!(table.offer(request(1, 3), now), Answer::Busy { waiting_before: 0 });
+        assert_eq!(table.offer(request(2, 0), now), Answer::Busy { waiting_before: 1 });
+        assert_eq!(table.offer(request(3, 0), now), Answer::Busy { waiting_before: 2 });
+        table.remove(&request(1, 0).key).unwrap();
+        // One place, and farm 1 comes first; then farm 2 before farm 1 again.
+        assert_eq!(table.offer(request(2, 0), now), Answer::Busy { waiting_before: 1 });
+        granted(table.offer(request(1, 2), now));
+        assert_eq!(table.offer(request(1, 3), now), Answer::Busy { waiting_before: 2 });
+        table.remove(&request(1, 1).key).unwrap();
+        assert_eq!(table.offer(request(1, 3), now), Answer::Busy { waiting_before: 2 });
+        granted(table.offer(request(2, 0), now));
+        assert_eq!(table.start_download().unwrap(), request(1, 2));
         assert_eq!(table.start_download().unwrap(), request(2, 0));
-        assert_eq!(table.start_download().unwrap(), request(1, 1));
         assert!(table.start_download().is_none());
+    }
+
+    #[test]
+    fn turns_are_lost_by_silence_and_given_up() {
+        let mut table = LeaseTable::new(1);
+        let now = Instant::now();
+        granted(table.offer(request(1, 0), now));
+        granted(table.offer(request(1, 1), now));
+        for farm in 2..=4 {
+            table.offer(request(farm, 0), now);
+        }
+        table.give_up_turn(&PublicKey([2; 32]));
+        assert_eq!(table.offer(request(4, 0), now + RETRY_AFTER), Answer::Busy { waiting_before: 1 });
+        assert_eq!(table.offer(request(4, 0), now + TURN_KEPT), Answer::Busy { waiting_before: 0 });
+        table.remove(&request(1, 0).key).unwrap();
+        granted(table.offer(request(4, 0), now + TURN_KEPT));
     }
 
     #[test]
@@ -351,6 +422,23 @@ mod tests {
         assert_eq!(gone.len(), 1);
         assert_eq!(gone[0].request.key.public_key.0[0], 2);
         assert!(table.has_spool_room());
+    }
+
+    #[test]
+    fn a_sector_wanted_at_another_history_size_is_superseded() {
+        let mut table = LeaseTable::new(3);
+        let now = Instant::now();
+        let old = request(1, 0);
+        granted(table.offer(old, now));
+        granted(table.offer(request(1, 1), now));
+        granted(table.offer(request(2, 0), now));
+        let mut new = old;
+        new.key.history_size = HistorySize::new(4).unwrap();
+        assert!(table.supersede(&old.key).is_empty());
+        let gone = table.supersede(&new.key);
+        assert_eq!(gone.iter().map(|lease| lease.request).collect::<Vec<_>>(), [old]);
+        granted(table.offer(new, now));
+        assert_eq!(table.iter().count(), 3);
     }
 
     #[test]

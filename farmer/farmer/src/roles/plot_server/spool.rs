@@ -3,7 +3,8 @@
 //! A sector is `KEY.partial` while it is written, then `KEY.sector`; `KEY.header`, put in place last and as a whole, makes
 //! it a finished one. What lies there without header is what a killed process left behind, and is removed.
 
-use super::leases::{LeaseKey, SectorRequest};
+use super::leases::SectorRequest;
+use cluster::contract::LeaseKey;
 use primitives::sectors::SectorMetadata;
 use primitives::{Blake3Hash, SectorGeometry};
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -104,7 +105,8 @@ impl Spool {
     }
 
     fn path(&self, key: &LeaseKey, extension: &str) -> PathBuf {
-        self.directory.join(format!("{key}.{extension}"))
+        let LeaseKey { public_key, sector_index, history_size } = key;
+        self.directory.join(format!("{public_key}-{sector_index}-{history_size}.{extension}"))
     }
 
     /// Finds what an earlier process finished, and removes everything else: partial files, what cannot be read, what
@@ -250,9 +252,10 @@ impl PartialSector {
         &self.file
     }
 
-    /// The file's path, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
+    /// Names the file in an error met while writing it.
+    pub fn error(&self, source: io::Error) -> SpoolError {
+        let size = SectorGeometry::new(self.request.pieces_in_sector).sector_size() as u64;
+        io_error("write", &self.path, size)(source)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! magic ‖ version u16 ‖ SCALE body ‖ BLAKE3 of everything before; integers little-endian.
 
-use super::super::leases::{LeaseKey, SectorRequest};
+use super::super::leases::SectorRequest;
+use cluster::contract::LeaseKey;
 use parity_scale_codec::{Decode, Encode};
 use primitives::hashes::blake3_hash;
 use primitives::rpc::FarmerProtocolInfo;
