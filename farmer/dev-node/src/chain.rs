@@ -155,13 +155,17 @@ impl Chain {
         self.state.lock().rewarded.contains_key(key)
     }
 
-    /// Notes a rewarded solution and forgets those out of the window.
-    pub(crate) fn reward(&self, slot: SlotNumber, key: Blake3Hash) {
+    /// Notes a solution as rewarded and forgets those out of the window; false if it was rewarded already.
+    pub(crate) fn reward(&self, slot: SlotNumber, key: Blake3Hash) -> bool {
         let mut state = self.state.lock();
+        if state.rewarded.contains_key(&key) {
+            return false;
+        }
         state.rewarded.insert(key, slot);
         state.unsealed.push((slot, key));
         let oldest = slot.saturating_sub(REWARD_WINDOW_SLOTS);
         state.rewarded.retain(|_, slot| *slot >= oldest);
+        true
     }
 
     /// A block's bytes and objects for the archiver. Every extrinsic is an object, found at its length prefix.

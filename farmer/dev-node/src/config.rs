@@ -13,7 +13,7 @@ pub const FARMING_TIMEOUT_SLOTS: u64 = 4;
 /// Solutions that one slot takes: nine expected votes and a block (farming §9).
 pub const SOLUTIONS_PER_SLOT: usize = 10;
 /// The voting range is so many times the block range (farming §1).
-pub const VOTING_RANGE_FACTOR: u64 = 10;
+pub(crate) const VOTING_RANGE_FACTOR: u64 = 10;
 /// Without a block from a solution for so many slots, a block is made all the same.
 pub const DEV_BLOCK_SLOTS: u64 = 6;
 /// Blocks from solutions in an era of the solution range.
@@ -21,7 +21,7 @@ pub const ERA_BLOCKS: u32 = 10;
 /// Slots in which the same solution is not rewarded twice.
 pub const REWARD_WINDOW_SLOTS: u64 = 600;
 /// Largest payload of a block, bytes: `chain_getBlock` answers with two hex digits for each.
-pub const MAX_BLOCK_BYTES: u32 = 8 * 1024 * 1024;
+pub(crate) const MAX_BLOCK_BYTES: u32 = 8 * 1024 * 1024;
 
 /// What makes a chain this chain and no other; it stands in the genesis block.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

@@ -2,10 +2,11 @@
 
 use crate::chain::Chain;
 use archiving::Kzg;
+use farming::verification::{PieceCheckParams, SolutionError, SolutionVerifyParams, verify_solution};
 use parity_scale_codec::Encode;
 use primitives::hashes::blake3_hash;
 use primitives::sectors::SBucket;
-use primitives::{Blake3Hash, SegmentIndex, SlotInfo, Solution};
+use primitives::{Blake3Hash, FarmerProtocolInfo, SegmentIndex, SlotInfo, Solution};
 
 /// A verified solution.
 #[derive(Debug)]
@@ -16,7 +17,7 @@ pub(crate) struct Accepted {
 }
 
 /// Why a solution was refused.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Rejected {
     /// The same solution was rewarded before.
     #[error("the same chunk of the same sector was rewarded for the same audit before")]
@@ -28,8 +29,8 @@ pub(crate) enum Rejected {
     #[error("the chain has no history yet")]
     NoHistory,
     /// It does not verify.
-    #[error("not verified yet")]
-    Unverified,
+    #[error(transparent)]
+    Invalid(#[from] SolutionError),
 }
 
 impl Rejected {
@@ -39,21 +40,63 @@ impl Rejected {
             Self::AlreadyRewarded => "AlreadyRewarded",
             Self::UnknownSegment(_) => "UnknownSegment",
             Self::NoHistory => "NoHistory",
-            Self::Unverified => "Unverified",
+            Self::Invalid(error) => match error {
+                SolutionError::InvalidProofOfSpace => "InvalidProofOfSpace",
+                SolutionError::OutsideSolutionRange { .. } => "OutsideSolutionRange",
+                SolutionError::InvalidChunk(_) => "InvalidChunk",
+                SolutionError::InvalidChunkWitness => "InvalidChunkWitness",
+                SolutionError::FutureHistorySize { .. } => "FutureHistorySize",
+                SolutionError::InvalidPieceOffset { .. } => "InvalidPieceOffset",
+                SolutionError::InvalidHistorySize(_) => "InvalidHistorySize",
+                SolutionError::SectorExpired { .. } => "SectorExpired",
+                SolutionError::InvalidPiece => "InvalidPiece",
+            },
         }
     }
 }
 
 /// What must not be rewarded twice (farming §6).
-pub(crate) fn reward_key(solution: &Solution, audit_index: SBucket) -> Blake3Hash {
+fn reward_key(solution: &Solution, audit_index: SBucket) -> Blake3Hash {
     let Solution { public_key, sector_index, piece_offset, chunk, .. } = solution;
     blake3_hash(&(public_key, sector_index, piece_offset, chunk, audit_index).encode())
+}
+
+/// What the chain knows about the piece of a solution: the parameters of its check, and its segment.
+fn piece_check(
+    chain: &Chain,
+    protocol: &FarmerProtocolInfo,
+    solution: &Solution,
+) -> (PieceCheckParams, SegmentIndex) {
+    let sector_id = solution.public_key.sector_id(solution.sector_index, solution.history_size);
+    let segment = sector_id
+        .derive_piece_index(
+            solution.piece_offset,
+            solution.history_size,
+            protocol.max_pieces_in_sector,
+            protocol.recent_segments,
+            protocol.recent_history_fraction,
+        )
+        .segment_index();
+    let commitment = |index| chain.segment_header(index).map(|header| header.segment_commitment());
+    let expiration_check = solution.history_size.sector_expiration_check(protocol.min_sector_lifetime);
+    let params = PieceCheckParams {
+        max_pieces_in_sector: protocol.max_pieces_in_sector,
+        // Of no piece: an unknown segment fails the last check, after all that a node reports before it.
+        segment_commitment: commitment(segment).unwrap_or_default(),
+        recent_segments: protocol.recent_segments,
+        recent_history_fraction: protocol.recent_history_fraction,
+        min_sector_lifetime: protocol.min_sector_lifetime,
+        current_history_size: protocol.history_size,
+        sector_expiration_check_segment_commitment: expiration_check
+            .and_then(|history_size| commitment(history_size.segment_index())),
+    };
+    (params, segment)
 }
 
 /// Verifies a solution against the chain and notes it as rewarded.
 pub(crate) fn verify(
     chain: &Chain,
-    _kzg: &Kzg,
+    kzg: &Kzg,
     info: &SlotInfo,
     solution: Solution,
 ) -> Result<Accepted, Rejected> {
@@ -63,5 +106,21 @@ pub(crate) fn verify(
     if chain.is_rewarded(&key) {
         return Err(Rejected::AlreadyRewarded);
     }
-    Err(Rejected::Unverified)
+    let protocol = chain.protocol_info().ok_or(Rejected::NoHistory)?;
+    let (piece_check_params, segment) = piece_check(chain, &protocol, &solution);
+    let params = SolutionVerifyParams {
+        proof_of_time: chain.source().proof_of_time(info.slot_number),
+        solution_range: info.voting_solution_range,
+        piece_check_params: Some(piece_check_params),
+    };
+    let distance = match verify_solution(kzg, &solution, info.slot_number, &params) {
+        Err(SolutionError::InvalidPiece) if chain.segment_header(segment).is_none() => {
+            return Err(Rejected::UnknownSegment(segment));
+        }
+        distance => distance?,
+    };
+    if !chain.reward(info.slot_number, key) {
+        return Err(Rejected::AlreadyRewarded);
+    }
+    Ok(Accepted { solution, wins_block: distance <= info.solution_range / 2 })
 }
