@@ -1,13 +1,48 @@
-//! The utilities.
+//! The utilities: short-lived commands that ask or direct a running cluster.
 
-use crate::cli::UtilArguments;
+pub mod ready;
+pub mod reinitialize;
+
+use crate::cli::{NatsArguments, UtilArguments, Utility};
 use crate::roles::Error;
 use crate::shutdown::Shutdown;
+use cluster::contract::{ClusterName, InstanceId};
+use cluster::{ClusterClient, NatsOptions};
+use std::time::Duration;
+
+/// How long a utility waits for NATS: unlike a role, it has someone at the terminal.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs one utility.
 ///
 /// # Errors
-/// When it fails.
-pub async fn run(_arguments: UtilArguments, _shutdown: Shutdown) -> Result<(), Error> {
-    Ok(())
+/// When it fails, or what it asks about is not as it should be.
+pub async fn run(arguments: UtilArguments, shutdown: Shutdown) -> Result<(), Error> {
+    let UtilArguments { nats, utility } = arguments;
+    let work = async {
+        match utility {
+            Utility::Ready(arguments) => ready::run(&nats, arguments).await,
+            Utility::ReinitializationCache(arguments) => reinitialize::run(&nats, arguments).await,
+        }
+    };
+    shutdown.unless_triggered(work).await.unwrap_or(Ok(()))
+}
+
+/// Connects to NATS, or says within seconds that it is not there.
+///
+/// # Errors
+/// When the servers cannot be used or reached.
+pub async fn connect(nats: &NatsArguments) -> Result<ClusterClient, Error> {
+    let cluster: ClusterName =
+        nats.cluster.parse().map_err(|error| Error::Config(format!("--cluster: {error}")))?;
+    let name = format!("util {}", InstanceId::generate());
+    let options = NatsOptions { servers: nats.nats_servers.clone(), cluster, name };
+    match tokio::time::timeout(CONNECT_TIMEOUT, ClusterClient::connect(&options)).await {
+        Ok(client) => Ok(client?),
+        Err(_) => Err(Error::Unavailable(format!(
+            "no NATS server answers within {} s at {}",
+            CONNECT_TIMEOUT.as_secs(),
+            nats.nats_servers.join(", ")
+        ))),
+    }
 }

@@ -1,17 +1,181 @@
-//! The controller.
+//! The controller: stands between a node and the cluster, and, while it leads, keeps the caches filled.
 
 pub mod headers;
 pub mod history;
 pub mod once;
 pub mod placement;
+pub mod proxy;
+pub mod relay;
+pub mod solutions;
 
 use crate::cli::ControllerArguments;
+use crate::roles::context::is_development_node;
 use crate::roles::{Error, RoleContext};
+use crate::shutdown::Shutdown;
+use crate::status::{State, Status};
+use cluster::client::ConnectionState;
+use cluster::contract::{IdentifyRequest, Role};
+use cluster::{Backoff, ClusterClient};
+use headers::Headers;
+use node::{NodeClient, NodeState};
+use primitives::rpc::GenesisHash;
+use proxy::Proxy;
+use relay::Relay;
+use solutions::Submissions;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// One attempt to learn the chain from the node.
+const NODE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long other controllers are waited for that tell their chain.
+const IDENTIFY_WINDOW: Duration = Duration::from_millis(500);
+/// How often a development node is asked for its verdicts.
+const DEV_STATS_INTERVAL: Duration = Duration::from_secs(2);
 
 /// Runs a controller until the shutdown.
 ///
 /// # Errors
-/// When it cannot go on.
-pub async fn run(context: RoleContext, _arguments: ControllerArguments) -> Result<(), Error> {
-    Err(Error::Unavailable(format!("this build has no {} yet", context.role)))
+/// When its configuration does not fit the node or the cluster.
+pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result<(), Error> {
+    let kzg = context.reference_string().await?;
+    let client = context.connect().await?;
+    let node = NodeClient::new(&arguments.node_rpc_url, node::Options::default())
+        .map_err(|error| Error::Config(format!("--node-rpc-url: {error}")))?;
+    let (genesis, development) = wait_for_node(&context, &node).await?;
+    context.fits_node(kzg.srs_kind(), &node, development)?;
+    agree_with_others(&context, &client, genesis).await?;
+    context.set_genesis(genesis);
+
+    let headers = Arc::new(Headers::default());
+    let relay = Arc::new(Relay::new(node.clone(), client.clone(), context.instance, Arc::clone(&headers)));
+    context.status.set(State::Waiting("the segment headers of its node".into()));
+    context.unless_stopped(relay.refresh()).await?;
+    tracing::info!(segments = headers.count(), %genesis, "Knows the chain");
+
+    let submissions = Submissions::new(node.clone(), &context.status);
+    let proxy = Arc::new(Proxy::new(node.clone(), kzg.clone(), Arc::clone(&headers), submissions));
+    proxy.serve(&client, &context).await?;
+
+    let mut tasks = JoinSet::new();
+    let status = &context.status;
+    tasks.spawn(Arc::clone(&relay).slots(status.clone()));
+    tasks.spawn(Arc::clone(&relay).reward_signing(status.clone()));
+    tasks.spawn(Arc::clone(&relay).segments(status.clone()));
+    tasks.spawn(acknowledgements(Arc::clone(&relay)));
+    tasks.spawn(follow_state(Arc::clone(&relay), status.clone(), context.shutdown.clone()));
+    if development {
+        tasks.spawn(follow_development_node(node.clone(), status.clone()));
+    }
+    context.shutdown.triggered().await;
+    context.status.set(State::Stopping);
+    Ok(())
+}
+
+async fn acknowledgements(relay: Arc<Relay>) {
+    if let Err(error) = relay.acknowledgements().await {
+        tracing::error!(%error, "Segments are no longer acknowledged");
+    }
+}
+
+/// Waits for the node as long as it takes; gives its genesis and whether it is a development node.
+async fn wait_for_node(context: &RoleContext, node: &NodeClient) -> Result<(GenesisHash, bool), Error> {
+    let url = node.url().to_owned();
+    let waiting = async {
+        let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
+        context.status.set(State::Waiting(format!("the node at {url}")));
+        loop {
+            let learned = async {
+                let genesis = node.connected(NODE_TIMEOUT).await?;
+                let info = node.farmer_app_info().await?;
+                let development = is_development_node(node).await?;
+                tracing::info!(
+                    %url, %genesis, development, syncing = info.syncing,
+                    version = node.system_version().await.unwrap_or_default(),
+                    "The node's chain"
+                );
+                Ok::<_, node::Error>((genesis, development))
+            };
+            match learned.await {
+                Ok(learned) => return learned,
+                Err(error) => context.status.set(State::Waiting(format!("the node at {url}: {error}"))),
+            }
+            backoff.wait().await;
+        }
+    };
+    context.unless_stopped(waiting).await
+}
+
+/// Refuses to join controllers of another chain or under another reference string.
+async fn agree_with_others(
+    context: &RoleContext,
+    client: &ClusterClient,
+    genesis: GenesisHash,
+) -> Result<(), Error> {
+    let request = IdentifyRequest { role: Some(Role::Controller) };
+    match context.unless_stopped(client.scatter(&request, IDENTIFY_WINDOW)).await? {
+        Ok(controllers) => controllers
+            .iter()
+            .filter(|controller| controller.instance != context.instance && controller.genesis.is_some())
+            .try_for_each(|controller| context.agree(controller, genesis)),
+        Err(error) => {
+            tracing::warn!(%error, "Other controllers could not be asked for their chain");
+            Ok(())
+        }
+    }
+}
+
+/// Keeps the state true: ready while NATS and a node that serves farmers are connected.
+async fn follow_state(relay: Arc<Relay>, status: Status, shutdown: Shutdown) {
+    let mut refusals = relay.refusals();
+    let mut nats = relay.client.watch_state();
+    loop {
+        let node = relay.node.state();
+        let url = relay.node.url();
+        let refusal = refusals.borrow_and_update().clone();
+        let connected = *nats.borrow_and_update() == ConnectionState::Connected;
+        let state = match (&node, refusal) {
+            (NodeState::Connecting { reason }, _) => State::Waiting(format!("the node at {url}: {reason}")),
+            (NodeState::WrongGenesis { expected, found }, _) => State::Waiting(format!(
+                "a node of the right chain at {url}: it has genesis {found}, this cluster {expected}"
+            )),
+            (NodeState::Connected { .. }, Some(refusal)) => State::Waiting(refusal),
+            (NodeState::Connected { .. }, None) if !connected => State::Waiting("a NATS server".into()),
+            (NodeState::Connected { .. }, None) => State::Ready,
+        };
+        if shutdown.is_triggered() {
+            return;
+        }
+        status.set(state);
+        let changed = async {
+            tokio::select! {
+                _ = relay.node.state_changed(&node) => true,
+                result = refusals.changed() => result.is_ok(),
+                result = nats.changed() => result.is_ok(),
+            }
+        };
+        match shutdown.unless_triggered(changed).await {
+            Some(true) => {}
+            Some(false) | None => return,
+        }
+    }
+}
+
+/// Shows a development node's own verdicts: a live node never tells what became of a solution that it took.
+async fn follow_development_node(node: NodeClient, status: Status) {
+    let accepted =
+        status.gauge("node_solutions_accepted", "Solutions that the development node verified and accepted");
+    let rejected =
+        status.gauge("node_solutions_rejected", "Solutions that the development node verified and rejected");
+    loop {
+        if let Ok(stats) = node.read::<serde_json::Value>("dev_stats").await {
+            let solutions = &stats["solutions"];
+            accepted.set(solutions["accepted"].as_i64().unwrap_or(0));
+            let by_reason = solutions["rejected"].as_object();
+            rejected.set(
+                by_reason.map_or(0, |reasons| reasons.values().filter_map(serde_json::Value::as_i64).sum()),
+            );
+        }
+        tokio::time::sleep(DEV_STATS_INTERVAL).await;
+    }
 }

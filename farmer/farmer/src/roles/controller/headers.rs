@@ -69,28 +69,31 @@ impl Headers {
     /// # Errors
     /// Those of the node; what came before the error stays.
     pub async fn refresh(&self, node: &NodeClient) -> Result<usize, node::Error> {
-        let first = self.count();
-        let headers = node.segment_headers_from(SegmentIndex(first)).await?;
+        let headers = node.segment_headers_from(SegmentIndex(self.count())).await?;
         let mut appended = 0;
         for header in headers {
             match self.append(header) {
                 Append::Appended => appended += 1,
                 Append::Known | Append::Gap => {}
                 Append::Contradiction => {
-                    tracing::error!(
-                        segment = header.segment_index().0,
-                        "The node's segment headers contradict those it gave before; starting over with its new ones"
-                    );
-                    self.clear();
-                    break;
+                    self.start_over(&header);
+                    return Box::pin(self.refresh(node)).await;
                 }
             }
         }
         Ok(appended)
     }
 
-    /// Forgets everything, to be loaded again.
-    pub fn clear(&self) {
+    /// Forgets everything, to be loaded again, because `header` contradicts it.
+    pub fn start_over(&self, header: &SegmentHeader) {
+        tracing::error!(
+            segment = header.segment_index().0,
+            "The node's segment headers contradict those it gave before; starting over with its new ones"
+        );
+        self.clear();
+    }
+
+    fn clear(&self) {
         self.headers.write().clear();
         self.count.send_replace(0);
     }

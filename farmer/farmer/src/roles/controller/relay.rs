@@ -1,0 +1,160 @@
+//! Passes on what the node announces: slots, blocks to be signed, archived segments.
+
+use crate::roles::controller::headers::{Append, Headers};
+use crate::status::Status;
+use cluster::ClusterClient;
+use cluster::contract::{
+    Broadcast, InstanceId, RewardSigningBroadcast, SegmentHeaderBroadcast, SlotBroadcast,
+};
+use node::{Event, NodeClient};
+use parking_lot::Mutex;
+use primitives::{SegmentHeader, SegmentIndex};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// How long before headers that could not be loaded are asked for again.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Passes on what the node announces.
+pub struct Relay {
+    /// The node.
+    pub node: NodeClient,
+    /// The cluster.
+    pub client: ClusterClient,
+    /// This controller.
+    pub instance: InstanceId,
+    /// The headers, which this keeps up to date.
+    pub headers: Arc<Headers>,
+    /// Segments that the node waits for.
+    unacknowledged: Mutex<BTreeSet<SegmentIndex>>,
+    /// Why the node cannot be worked with, if it refuses what a farmer needs.
+    refusal: watch::Sender<Option<String>>,
+}
+
+impl Relay {
+    /// A relay from `node` to the cluster.
+    pub fn new(node: NodeClient, client: ClusterClient, instance: InstanceId, headers: Arc<Headers>) -> Self {
+        let refusal = watch::channel(None).0;
+        Self { node, client, instance, headers, unacknowledged: Mutex::default(), refusal }
+    }
+
+    /// Follows why the node refuses what a farmer needs, if it does.
+    pub fn refusals(&self) -> watch::Receiver<Option<String>> {
+        self.refusal.subscribe()
+    }
+
+    async fn broadcast<B: Broadcast>(&self, message: &B) {
+        if let Err(error) = self.client.broadcast(message).await {
+            tracing::debug!(%error, "A broadcast was not sent");
+        }
+    }
+
+    /// Broadcasts every slot. Ends with the client of the node.
+    pub async fn slots(self: Arc<Self>, status: Status) {
+        let seen = status.counter("slots_seen", "Slots that the node announced");
+        let newest = status.gauge("slot", "Number of the newest slot");
+        let mut slots = self.node.subscribe_slots();
+        while let Some(slot) = slots.next_item().await {
+            seen.inc();
+            newest.set(slot.slot_number.cast_signed());
+            self.broadcast(&SlotBroadcast { controller: self.instance, slot }).await;
+        }
+    }
+
+    /// Broadcasts what farms are to sign. Ends with the client of the node.
+    pub async fn reward_signing(self: Arc<Self>, status: Status) {
+        let asked = status.counter("reward_signings", "Blocks and votes that the node wanted signed");
+        let mut infos = self.node.subscribe_reward_signing();
+        while let Some(event) = infos.next().await {
+            match event {
+                Event::Subscribed => {
+                    self.refusal.send_replace(None);
+                }
+                Event::Refused(error) => {
+                    self.refusal.send_replace(Some(error.to_string()));
+                }
+                Event::Item(info) => {
+                    asked.inc();
+                    self.broadcast(&RewardSigningBroadcast { controller: self.instance, info }).await;
+                }
+            }
+        }
+    }
+
+    /// Keeps the headers up to date and notes what the node wants acknowledged. Ends with the client of the node.
+    pub async fn segments(self: Arc<Self>, status: Status) {
+        let segments = status.gauge("segments", "Archived segments of the chain");
+        segments.set(self.headers.count().cast_signed());
+        let mut headers = self.node.subscribe_archived_segment_headers();
+        while let Some(event) = headers.next().await {
+            match event {
+                // What was announced before is known from the list only.
+                Event::Subscribed => {
+                    self.unacknowledged.lock().clear();
+                    self.refresh().await;
+                }
+                Event::Refused(_) => {}
+                Event::Item(header) => self.archived(header).await,
+            }
+            segments.set(self.headers.count().cast_signed());
+        }
+    }
+
+    async fn archived(&self, header: SegmentHeader) {
+        let index = header.segment_index();
+        self.unacknowledged.lock().insert(index);
+        match self.headers.append(header) {
+            Append::Appended => tracing::info!(segment = index.0, "A segment was archived"),
+            Append::Known => {}
+            Append::Gap => self.refresh().await,
+            Append::Contradiction => {
+                self.headers.start_over(&header);
+                self.refresh().await;
+            }
+        }
+    }
+
+    /// Loads headers until the node has given all.
+    pub async fn refresh(&self) {
+        while let Err(error) = self.headers.refresh(&self.node).await {
+            tracing::warn!(%error, "Segment headers could not be loaded; trying again");
+            tokio::time::sleep(RETRY).await;
+        }
+    }
+
+    /// Tells the cluster, this controller included, that a segment's pieces are stored.
+    pub async fn stored(&self, header: SegmentHeader) {
+        self.broadcast(&SegmentHeaderBroadcast { controller: self.instance, header }).await;
+    }
+
+    /// Acknowledges segments to the node once a leader says that their pieces are stored. Ends with the client of NATS.
+    ///
+    /// # Errors
+    /// When NATS is closed.
+    pub async fn acknowledgements(self: Arc<Self>) -> Result<(), cluster::ClientError> {
+        let mut stored = self.client.listen::<SegmentHeaderBroadcast>().await?;
+        while let Some(SegmentHeaderBroadcast { header, .. }) = stored.next().await {
+            let newest = header.segment_index();
+            // A node archives in order: what is stored now is preceded by what was stored before.
+            let due: Vec<_> = {
+                let mut unacknowledged = self.unacknowledged.lock();
+                let later = unacknowledged.split_off(&SegmentIndex(newest.0 + 1));
+                std::mem::replace(&mut *unacknowledged, later).into_iter().collect()
+            };
+            for index in due {
+                match self.node.acknowledge_segment_header(index).await {
+                    Ok(()) => tracing::info!(
+                        segment = index.0,
+                        "Acknowledged a segment to the node: its pieces are stored"
+                    ),
+                    Err(error) => {
+                        tracing::warn!(%error, segment = index.0, "A segment could not be acknowledged")
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
