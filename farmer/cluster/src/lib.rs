@@ -7,4 +7,13 @@
 //! Architecture invariant: this crate moves bytes and names. It knows no proof, no plot and no store: what it serves it
 //! takes from trait objects, what it fetches it checks by hash and writes into the caller's buffers.
 
+mod backoff;
+pub mod client;
 pub mod contract;
+mod error;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use backoff::Backoff;
+pub use client::{ClusterClient, ConnectionState, NatsOptions};
+pub use error::ClientError;

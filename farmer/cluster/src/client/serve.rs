@@ -1,0 +1,255 @@
+//! Answering requests and listening to broadcasts.
+
+use super::ClusterClient;
+use crate::contract::envelope::seal_reply;
+use crate::contract::{
+    Broadcast, Envelope, InstanceId, InstanceRequest, QueueRequest, Refusal, Request, ScatterRequest,
+};
+use crate::error::ClientError;
+use async_nats::{Message, Subscriber};
+use futures::StreamExt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// A service that answers requests; stops at once when dropped.
+#[derive(Debug)]
+pub struct Serving {
+    subject: String,
+    stop: CancellationToken,
+    task: Option<JoinHandle<()>>,
+}
+
+impl Serving {
+    /// Takes no more requests and waits for those in hand, at most `deadline`.
+    pub async fn drain(mut self, deadline: Duration) {
+        self.stop.cancel();
+        if let Some(mut task) = self.task.take()
+            && tokio::time::timeout(deadline, &mut task).await.is_err()
+        {
+            tracing::warn!(subject = self.subject, "requests were given up: they did not end in time");
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// Broadcasts as they come.
+#[derive(Debug)]
+pub struct Broadcasts<B> {
+    subscriber: Subscriber,
+    message: PhantomData<fn() -> B>,
+}
+
+impl<B: Broadcast> Broadcasts<B> {
+    /// The next broadcast; those that cannot be used are logged and left out. None when the client is closed.
+    ///
+    /// Dropping the future loses nothing.
+    pub async fn next(&mut self) -> Option<B> {
+        loop {
+            let message = self.subscriber.next().await?;
+            match B::open(&message.payload) {
+                Ok(broadcast) => return Some(broadcast),
+                Err(error) => {
+                    tracing::warn!(subject = %message.subject, %error, "a broadcast cannot be used");
+                }
+            }
+        }
+    }
+}
+
+/// What a handler decided.
+enum Answer<T> {
+    Reply(Result<T, Refusal>),
+    Silence,
+}
+
+impl ClusterClient {
+    /// Listens to a broadcast, from now on and across reconnections.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn listen<B: Broadcast>(&self) -> Result<Broadcasts<B>, ClientError> {
+        let subject = self.subject(B::SUBJECT);
+        let subscriber = self
+            .nats
+            .subscribe(subject.clone())
+            .await
+            .map_err(|error| ClientError::nats(format!("listening to {subject}"), error))?;
+        Ok(Broadcasts { subscriber, message: PhantomData })
+    }
+
+    /// Answers requests to the role, in turn with its other instances; at most `concurrency` at once.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn serve_queue<R, H, F>(&self, concurrency: usize, handler: H) -> Result<Serving, ClientError>
+    where
+        R: QueueRequest,
+        H: Fn(R) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
+    {
+        let subject = self.subject(R::SUBJECT);
+        // One queue group per subject: instances that serve only some of a role's requests do not starve the others.
+        let subscriber = self
+            .nats
+            .queue_subscribe(subject.clone(), "instances".to_owned())
+            .await
+            .map_err(|error| ClientError::nats(format!("serving {subject}"), error))?;
+        Ok(self.serve(subject, subscriber, concurrency, handler, Answer::Reply))
+    }
+
+    /// Answers requests to this instance; at most `concurrency` at once.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn serve_instance<R, H, F>(
+        &self,
+        instance: InstanceId,
+        concurrency: usize,
+        handler: H,
+    ) -> Result<Serving, ClientError>
+    where
+        R: InstanceRequest,
+        H: Fn(R) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<R::Reply, Refusal>> + Send + 'static,
+    {
+        let subject = self.instance_subject(R::SUBJECT, instance);
+        let subscriber = self.subscribe(&subject).await?;
+        Ok(self.serve(subject, subscriber, concurrency, handler, Answer::Reply))
+    }
+
+    /// Answers requests to everyone; a handler that gives none keeps silent.
+    ///
+    /// # Errors
+    /// When the client is closed.
+    pub async fn serve_scatter<R, H, F>(&self, handler: H) -> Result<Serving, ClientError>
+    where
+        R: ScatterRequest,
+        H: Fn(R) -> F + Send + Sync + 'static,
+        F: Future<Output = Option<R::Reply>> + Send + 'static,
+    {
+        let subject = self.subject(R::SUBJECT);
+        let subscriber = self.subscribe(&subject).await?;
+        Ok(self.serve(subject, subscriber, 1, handler, |reply| match reply {
+            Some(reply) => Answer::Reply(Ok(reply)),
+            None => Answer::Silence,
+        }))
+    }
+
+    async fn subscribe(&self, subject: &str) -> Result<Subscriber, ClientError> {
+        self.nats
+            .subscribe(subject.to_owned())
+            .await
+            .map_err(|error| ClientError::nats(format!("serving {subject}"), error))
+    }
+
+    fn serve<R, H, F, T>(
+        &self,
+        subject: String,
+        subscriber: Subscriber,
+        concurrency: usize,
+        handler: H,
+        answer: fn(T) -> Answer<R::Reply>,
+    ) -> Serving
+    where
+        R: Request,
+        H: Fn(R) -> F + Send + Sync + 'static,
+        F: Future<Output = T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let stop = CancellationToken::new();
+        let service = Service { nats: self.nats.clone(), subject: subject.clone(), handler, answer };
+        let task = tokio::spawn(run(Arc::new(service), subscriber, concurrency.max(1), stop.clone()));
+        Serving { subject, stop, task: Some(task) }
+    }
+}
+
+struct Service<H, A> {
+    nats: async_nats::Client,
+    subject: String,
+    handler: H,
+    answer: A,
+}
+
+async fn run<R, H, F, T>(
+    service: Arc<Service<H, fn(T) -> Answer<R::Reply>>>,
+    mut subscriber: Subscriber,
+    concurrency: usize,
+    stop: CancellationToken,
+) where
+    R: Request,
+    H: Fn(R) -> F + Send + Sync + 'static,
+    F: Future<Output = T> + Send + 'static,
+    T: Send + 'static,
+{
+    let permits = Arc::new(Semaphore::new(concurrency));
+    let mut in_hand = JoinSet::new();
+    loop {
+        // A request is taken off the subscription only when there is a place for it.
+        let permit = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            permit = Arc::clone(&permits).acquire_owned() => permit.expect("the semaphore is never closed"),
+        };
+        let message = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            message = subscriber.next() => message,
+        };
+        let Some(message) = message else { break };
+        while in_hand.try_join_next().is_some() {}
+        let service = Arc::clone(&service);
+        in_hand.spawn(async move {
+            service.answer::<R, F, T>(message).await;
+            drop(permit);
+        });
+    }
+    // Another instance takes what comes from now on.
+    let _ = subscriber.unsubscribe().await;
+    while in_hand.join_next().await.is_some() {}
+}
+
+impl<H, A> Service<H, A> {
+    async fn answer<R, F, T>(&self, message: Message)
+    where
+        R: Request,
+        H: Fn(R) -> F,
+        F: Future<Output = T>,
+        A: Fn(T) -> Answer<R::Reply>,
+    {
+        let Some(reply_to) = message.reply else {
+            tracing::warn!(subject = %message.subject, "a request without a place for its answer");
+            return;
+        };
+        let reply = match R::open(&message.payload) {
+            Ok(request) => {
+                drop(message.payload);
+                match tokio::time::timeout(R::DEADLINE, (self.handler)(request)).await {
+                    Ok(output) => match (self.answer)(output) {
+                        Answer::Reply(reply) => reply,
+                        Answer::Silence => return,
+                    },
+                    Err(_) => Err(Refusal::failed(format_args!("no result within {:?}", R::DEADLINE))),
+                }
+            }
+            Err(error) => {
+                tracing::warn!(subject = self.subject, %error, "a request cannot be used");
+                Err(error.into())
+            }
+        };
+        if let Err(error) = self.nats.publish(reply_to, seal_reply(reply)).await {
+            tracing::warn!(subject = self.subject, %error, "an answer could not be sent");
+        }
+    }
+}

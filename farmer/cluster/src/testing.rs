@@ -1,0 +1,179 @@
+//! A real NATS server for tests: started on a free loopback port with a store of its own, killed when dropped.
+//!
+//! The binary is taken from `NATS_SERVER`, else from `target/tools/bin/nats-server`, else from `PATH`; without one
+//! every test that needs it fails and says what to do.
+
+use crate::client::{ClusterClient, NatsOptions};
+use crate::contract::ClusterName;
+use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long a server may take to answer after its start.
+const START_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A NATS server with JetStream.
+#[derive(Debug)]
+pub struct NatsServer {
+    child: Option<Child>,
+    port: u16,
+    directory: TempDir,
+}
+
+/// The binary to be used.
+///
+/// # Panics
+/// When there is none.
+pub fn nats_server_binary() -> PathBuf {
+    if let Some(path) = std::env::var_os("NATS_SERVER").map(PathBuf::from) {
+        assert!(path.is_file(), "NATS_SERVER names {}, which is no file", path.display());
+        return path;
+    }
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/tools/bin/nats-server");
+    if tool.is_file() {
+        return tool;
+    }
+    std::env::var_os("PATH")
+        .into_iter()
+        .flat_map(|path| std::env::split_paths(&path).collect::<Vec<_>>())
+        .map(|directory| directory.join("nats-server"))
+        .find(|path| path.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "there is no nats-server: run `cargo xtask tools`, or set NATS_SERVER to one of version 2.10 or newer"
+            )
+        })
+}
+
+impl NatsServer {
+    /// Starts a server and waits until it answers.
+    ///
+    /// # Panics
+    /// When there is no binary, or it does not come up.
+    pub fn start() -> Self {
+        Self::start_with_max_payload(3_000_000)
+    }
+
+    /// [`Self::start`] with another `max_payload` in bytes.
+    ///
+    /// # Panics
+    /// See [`Self::start`].
+    pub fn start_with_max_payload(max_payload: usize) -> Self {
+        // Between finding a free port and using it another process may take it.
+        for attempt in 0.. {
+            let directory = tempfile::tempdir().expect("a temporary directory can be made");
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+                .and_then(|listener| listener.local_addr())
+                .expect("a loopback port is free")
+                .port();
+            let configuration = format!(
+                "server_name: test-{port}\nhost: 127.0.0.1\nport: {port}\nmax_payload: {max_payload}\n\
+                 jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n",
+                directory.path().join("jetstream"),
+            );
+            fs::write(directory.path().join("nats.conf"), configuration)
+                .expect("the directory can be written");
+            let mut server = Self { child: None, port, directory };
+            if server.try_restart() {
+                return server;
+            }
+            assert!(attempt < 3, "nats-server does not come up: {}", server.log());
+        }
+        unreachable!("the loop ends by return or panic")
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.directory.path().join("nats.log")).unwrap_or_default()
+    }
+
+    /// `nats://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Address of the server.
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// Kills the server as `kill -9` does; its store stays.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts the server again on the same port with the same store.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn restart(&mut self) {
+        assert!(self.try_restart(), "nats-server does not come up again: {}", self.log());
+    }
+
+    fn try_restart(&mut self) -> bool {
+        self.kill();
+        let binary = nats_server_binary();
+        let log = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.directory.path().join("nats.log"))
+            .expect("the directory can be written");
+        let child = Command::new(&binary)
+            .arg("-c")
+            .arg(self.directory.path().join("nats.conf"))
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{} cannot be started: {error}", binary.display()));
+        self.child = Some(child);
+        let deadline = Instant::now() + START_TIMEOUT;
+        while Instant::now() < deadline {
+            if self.answers() {
+                return true;
+            }
+            let child = self.child.as_mut().expect("it was just started");
+            if !matches!(child.try_wait(), Ok(None)) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        false
+    }
+
+    /// A server that is up greets with `INFO`.
+    fn answers(&self) -> bool {
+        let greet = || -> std::io::Result<[u8; 4]> {
+            let mut stream = TcpStream::connect_timeout(&self.address(), Duration::from_secs(1))?;
+            stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+            let mut greeting = [0; 4];
+            stream.read_exact(&mut greeting)?;
+            Ok(greeting)
+        };
+        greet().is_ok_and(|greeting| &greeting == b"INFO")
+    }
+
+    /// Connects to the cluster `default` on this server.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn client(&self) -> ClusterClient {
+        ClusterClient::connect(&self.options()).await.expect("the test's NATS server takes connections")
+    }
+
+    /// Options of [`Self::client`].
+    pub fn options(&self) -> NatsOptions {
+        NatsOptions { servers: vec![self.url()], cluster: ClusterName::default(), name: "test".to_owned() }
+    }
+}
+
+impl Drop for NatsServer {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
