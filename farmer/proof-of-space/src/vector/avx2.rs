@@ -125,29 +125,23 @@ impl Vector for Avx2 {
         entries: &[PackedEntry; LOCAL_ENTRIES],
         pairs: &[u32; MAX_LANES],
     ) -> [Self; 4] {
-        // SAFETY: the module's invariant; an index is less than 512 and the array longer; an entry has 16 bytes.
-        let load = |lane: usize| unsafe {
-            let index = (pairs[lane] >> SHIFT) as usize % BUCKET_CAPACITY;
-            _mm_load_si128(entries.as_ptr().add(index).cast())
-        };
-        // Register `row` holds lanes row and row + 4, a half each.
-        let row = |row: usize| registers!(_mm256_set_m128i(load(row + 4), load(row)));
-        transpose([row(0), row(1), row(2), row(3)]).map(Self)
+        let [a, b, c, d] = transpose([
+            gather_row::<SHIFT>(entries, pairs, 0),
+            gather_row::<SHIFT>(entries, pairs, 1),
+            gather_row::<SHIFT>(entries, pairs, 2),
+            gather_row::<SHIFT>(entries, pairs, 3),
+        ]);
+        [Self(a), Self(b), Self(c), Self(d)]
     }
 
     #[inline(always)]
     fn scatter(words: [Self; 4], entries: &mut [PackedEntry; MAX_LANES]) {
-        let rows = transpose(words.map(|word| word.0));
-        for (row, halves) in rows.into_iter().enumerate() {
-            let mut store = |lane: usize, half: __m128i| {
-                // SAFETY: an entry has 16 bytes and their alignment.
-                unsafe { _mm_store_si128((&raw mut entries[lane]).cast(), half) }
-            };
-            registers!({
-                store(row, _mm256_castsi256_si128(halves));
-                store(row + 4, _mm256_extracti128_si256::<1>(halves));
-            });
-        }
+        let [a, b, c, d] = words;
+        let [a, b, c, d] = transpose([a.0, b.0, c.0, d.0]);
+        scatter_row(a, entries, 0);
+        scatter_row(b, entries, 1);
+        scatter_row(c, entries, 2);
+        scatter_row(d, entries, 3);
     }
 
     #[inline(always)]
@@ -168,6 +162,34 @@ impl Vector for Avx2 {
         matches: &mut Matches,
     ) -> usize {
         find_matches(left, right, parity, first, matches)
+    }
+}
+
+/// Entries of lanes `row` and `row` + 4, a half each.
+#[inline(always)]
+fn gather_row<const SHIFT: u32>(
+    entries: &[PackedEntry; LOCAL_ENTRIES],
+    pairs: &[u32; MAX_LANES],
+    row: usize,
+) -> __m256i {
+    let [a, b] = [pairs[row], pairs[row + 4]].map(|pair| pair as usize >> SHIFT);
+    let entries = entries.as_ptr();
+    // SAFETY: the module's invariant; the indexes are less than 512 and the array longer; an entry has 16 bytes.
+    unsafe {
+        let low = _mm256_castsi128_si256(_mm_load_si128(entries.add(a % BUCKET_CAPACITY).cast()));
+        _mm256_inserti128_si256::<1>(low, _mm_load_si128(entries.add(b % BUCKET_CAPACITY).cast()))
+    }
+}
+
+/// Writes a register made as by [`gather_row`].
+#[inline(always)]
+fn scatter_row(halves: __m256i, entries: &mut [PackedEntry; MAX_LANES], row: usize) {
+    assert!(row < 4);
+    let target = entries[row..].as_mut_ptr();
+    // SAFETY: the module's invariant; `row` + 4 is less than 16; an entry has 16 bytes and their alignment.
+    unsafe {
+        _mm_store_si128(target.cast(), _mm256_castsi256_si128(halves));
+        _mm_store_si128(target.add(4).cast(), _mm256_extracti128_si256::<1>(halves));
     }
 }
 
@@ -199,10 +221,11 @@ fn find_matches(
     // SAFETY: the module's invariant. Loads are of 32 bytes within arrays of 512, of 16 bytes within 64. At most 512
     // matches follow a length of at most `Matches::FULL`, and one store more than there are matches: within `CAPACITY`.
     unsafe {
-        let shifts: [__m256i; 4] = std::array::from_fn(|part| {
+        let mut shifts = [_mm256_setzero_si256(); 4];
+        for (part, shifts) in shifts.iter_mut().enumerate() {
             let part = COLUMN_SHIFTS[parity].as_ptr().add(part * 16);
-            _mm256_broadcastsi128_si256(_mm_loadu_si128(part.cast()))
-        });
+            *shifts = _mm256_broadcastsi128_si256(_mm_loadu_si128(part.cast()));
+        }
         let (b, c) = (_mm256_set1_epi8(B as i8), _mm256_set1_epi8(C as i8));
         let pairs = matches.pairs.as_mut_ptr();
         let mut len = matches.len;
@@ -214,26 +237,27 @@ fn find_matches(
             let row = _mm256_set1_epi8(left.rows[index] as i8);
             let column = _mm256_set1_epi8(left.columns[index] as i8);
             // Targets are stored plus one, for a lookup in another part gives zero.
-            let targets = shifts.map(|shifts| {
-                let sums = _mm256_add_epi8(shifts, column);
-                let targets = _mm256_min_epu8(sums, _mm256_sub_epi8(sums, c));
-                _mm256_add_epi8(targets, _mm256_set1_epi8(1))
-            });
+            let mut targets = shifts;
+            for targets in &mut targets {
+                let sums = _mm256_add_epi8(*targets, column);
+                let rest = _mm256_min_epu8(sums, _mm256_sub_epi8(sums, c));
+                *targets = _mm256_add_epi8(rest, _mm256_set1_epi8(1));
+            }
             for block in 0..blocks {
-                let load =
-                    |bytes: &[u8; BUCKET_CAPACITY]| _mm256_loadu_si256(bytes.as_ptr().add(block * 32).cast());
-                let distance = _mm256_sub_epi8(load(&right.rows), row);
+                let rows = _mm256_loadu_si256(right.rows.as_ptr().add(block * 32).cast());
+                let columns = _mm256_loadu_si256(right.columns.as_ptr().add(block * 32).cast());
+                let distance = _mm256_sub_epi8(rows, row);
                 let m = _mm256_min_epu8(distance, _mm256_add_epi8(distance, b));
                 let mut target = _mm256_setzero_si256();
-                for (part, targets) in targets.into_iter().enumerate() {
+                for (part, &targets) in targets.iter().enumerate() {
                     // 0x70 to 0x7f for this part, 0x80 and more, which look up zero, for every other.
                     let place = _mm256_sub_epi8(m, _mm256_set1_epi8(part as i8 * 16));
                     let place = _mm256_adds_epu8(place, _mm256_set1_epi8(0x70));
                     target = _mm256_or_si256(target, _mm256_shuffle_epi8(targets, place));
                 }
                 // Saturating, so that the column of the padding stays 255.
-                let column = _mm256_adds_epu8(load(&right.columns), _mm256_set1_epi8(1));
-                let hits = _mm256_cmpeq_epi8(target, column);
+                let columns = _mm256_adds_epu8(columns, _mm256_set1_epi8(1));
+                let hits = _mm256_cmpeq_epi8(target, columns);
                 let mut mask = _mm256_movemask_epi8(hits) as u32;
                 let base = (index as u32) << 16 | (block as u32 * 32);
                 // One match is written in any case: most blocks have none or one.

@@ -111,38 +111,23 @@ impl Vector for Avx512 {
         entries: &[PackedEntry; LOCAL_ENTRIES],
         pairs: &[u32; MAX_LANES],
     ) -> [Self; 4] {
-        // SAFETY: the module's invariant; an index is less than 512 and the array longer; an entry has 16 bytes.
-        let load = |lane: usize| unsafe {
-            let index = (pairs[lane] >> SHIFT) as usize % BUCKET_CAPACITY;
-            _mm_load_si128(entries.as_ptr().add(index).cast())
-        };
-        // Register `row` holds lanes row, row + 4, row + 8, row + 12, a quarter each.
-        let row = |row: usize| {
-            registers!({
-                let low = _mm512_castsi128_si512(load(row));
-                let low = _mm512_inserti32x4::<1>(low, load(row + 4));
-                let low = _mm512_inserti32x4::<2>(low, load(row + 8));
-                _mm512_inserti32x4::<3>(low, load(row + 12))
-            })
-        };
-        transpose([row(0), row(1), row(2), row(3)]).map(Self)
+        let [a, b, c, d] = transpose([
+            gather_row::<SHIFT>(entries, pairs, 0),
+            gather_row::<SHIFT>(entries, pairs, 1),
+            gather_row::<SHIFT>(entries, pairs, 2),
+            gather_row::<SHIFT>(entries, pairs, 3),
+        ]);
+        [Self(a), Self(b), Self(c), Self(d)]
     }
 
     #[inline(always)]
     fn scatter(words: [Self; 4], entries: &mut [PackedEntry; MAX_LANES]) {
-        let rows = transpose(words.map(|word| word.0));
-        for (row, quarters) in rows.into_iter().enumerate() {
-            let mut store = |lane: usize, quarter: __m128i| {
-                // SAFETY: an entry has 16 bytes and their alignment.
-                unsafe { _mm_store_si128((&raw mut entries[lane]).cast(), quarter) }
-            };
-            registers!({
-                store(row, _mm512_castsi512_si128(quarters));
-                store(row + 4, _mm512_extracti32x4_epi32::<1>(quarters));
-                store(row + 8, _mm512_extracti32x4_epi32::<2>(quarters));
-                store(row + 12, _mm512_extracti32x4_epi32::<3>(quarters));
-            });
-        }
+        let [a, b, c, d] = words;
+        let [a, b, c, d] = transpose([a.0, b.0, c.0, d.0]);
+        scatter_row(a, entries, 0);
+        scatter_row(b, entries, 1);
+        scatter_row(c, entries, 2);
+        scatter_row(d, entries, 3);
     }
 
     #[inline(always)]
@@ -150,8 +135,8 @@ impl Vector for Avx512 {
         // SAFETY: the module's invariant; 16 entries have 4 times 64 bytes, the outputs 16 bytes each.
         unsafe {
             let source = entries.as_ptr().cast::<__m512i>();
-            let [first, second, third, fourth] =
-                std::array::from_fn(|index| _mm512_loadu_si512(source.add(index)));
+            let (first, second) = (_mm512_loadu_si512(source), _mm512_loadu_si512(source.add(1)));
+            let (third, fourth) = (_mm512_loadu_si512(source.add(2)), _mm512_loadu_si512(source.add(3)));
             // Word 2 of each entry: lanes 2, 6, 10, 14 of the one, then of the other register.
             let pick = _mm512_set_epi32(0, 0, 0, 0, 0, 0, 0, 0, 30, 26, 22, 18, 14, 10, 6, 2);
             let low = _mm512_permutex2var_epi32(first, pick, second);
@@ -187,6 +172,39 @@ impl Vector for Avx512 {
     }
 }
 
+/// Entries of lanes `row`, `row` + 4, `row` + 8 and `row` + 12, a quarter each.
+#[inline(always)]
+fn gather_row<const SHIFT: u32>(
+    entries: &[PackedEntry; LOCAL_ENTRIES],
+    pairs: &[u32; MAX_LANES],
+    row: usize,
+) -> __m512i {
+    let [a, b, c, d] =
+        [pairs[row], pairs[row + 4], pairs[row + 8], pairs[row + 12]].map(|pair| pair as usize >> SHIFT);
+    let entries = entries.as_ptr();
+    // SAFETY: the module's invariant; the indexes are less than 512 and the array longer; an entry has 16 bytes.
+    unsafe {
+        let low = _mm512_castsi128_si512(_mm_load_si128(entries.add(a % BUCKET_CAPACITY).cast()));
+        let low = _mm512_inserti32x4::<1>(low, _mm_load_si128(entries.add(b % BUCKET_CAPACITY).cast()));
+        let low = _mm512_inserti32x4::<2>(low, _mm_load_si128(entries.add(c % BUCKET_CAPACITY).cast()));
+        _mm512_inserti32x4::<3>(low, _mm_load_si128(entries.add(d % BUCKET_CAPACITY).cast()))
+    }
+}
+
+/// Writes a register made as by [`gather_row`].
+#[inline(always)]
+fn scatter_row(quarters: __m512i, entries: &mut [PackedEntry; MAX_LANES], row: usize) {
+    assert!(row < 4);
+    let target = entries[row..].as_mut_ptr();
+    // SAFETY: the module's invariant; `row` + 12 is less than 16; an entry has 16 bytes and their alignment.
+    unsafe {
+        _mm_store_si128(target.cast(), _mm512_castsi512_si128(quarters));
+        _mm_store_si128(target.add(4).cast(), _mm512_extracti32x4_epi32::<1>(quarters));
+        _mm_store_si128(target.add(8).cast(), _mm512_extracti32x4_epi32::<2>(quarters));
+        _mm_store_si128(target.add(12).cast(), _mm512_extracti32x4_epi32::<3>(quarters));
+    }
+}
+
 /// Transposes 4 by 4 numbers in each quarter: of words to entries, or of entries to words.
 #[inline(always)]
 fn transpose([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
@@ -218,11 +236,12 @@ fn find_matches<const BLOCKS: usize>(
     // SAFETY: the module's invariant. Loads are of 64 bytes within arrays of 512. At most 64 × BLOCKS ≤ 512 matches
     // follow a length of at most `Matches::FULL`, and one store more than there are matches: within `CAPACITY`.
     unsafe {
-        let block = |bytes: &[u8; BUCKET_CAPACITY], index: usize| {
-            _mm512_loadu_si512(bytes.as_ptr().add(index * 64).cast())
-        };
-        let rows: [__m512i; BLOCKS] = std::array::from_fn(|index| block(&right.rows, index));
-        let columns: [__m512i; BLOCKS] = std::array::from_fn(|index| block(&right.columns, index));
+        let mut rows = [_mm512_setzero_si512(); BLOCKS];
+        let mut columns = [_mm512_setzero_si512(); BLOCKS];
+        for block in 0..BLOCKS {
+            rows[block] = _mm512_loadu_si512(right.rows.as_ptr().add(block * 64).cast());
+            columns[block] = _mm512_loadu_si512(right.columns.as_ptr().add(block * 64).cast());
+        }
         let shifts = _mm512_loadu_si512(COLUMN_SHIFTS[parity].as_ptr().cast());
         let (b, c) = (_mm512_set1_epi8(B as i8), _mm512_set1_epi8(C as i8));
         // What distances of 64 and more look up: equal to no column, not even to that of the padding.
