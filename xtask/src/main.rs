@@ -1,2 +1,137 @@
-//! Developer commands.
-fn main() {}
+//! Developer commands: `cargo xtask COMMAND`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Developer commands")]
+struct Cli {
+    #[command(subcommand)]
+    command: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Run the tests: installs the servers they need under target/tools, then calls nextest, or cargo test without it
+    Test {
+        /// Only the conformance tests
+        #[arg(long)]
+        vectors: bool,
+        /// Passed on to the test runner: a filter, --no-capture, …
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install nats-server and Supervisor, as pinned, under target/tools
+    Tools,
+    /// Format check and clippy, warnings as errors; cargo-deny where it is installed
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Task::Test { vectors, arguments } => test(vectors, &arguments),
+        Task::Tools => tools().map(|directory| println!("The tools are in {}", directory.display())),
+        Task::Lint => lint(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask stands in the workspace").to_owned()
+}
+
+fn cargo() -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root());
+    command
+}
+
+fn run(mut command: Command) -> Result<()> {
+    eprintln!("$ {}", display(&command));
+    let status = command.status().with_context(|| format!("cannot run {}", display(&command)))?;
+    if !status.success() {
+        bail!("{} failed: {status}", display(&command));
+    }
+    Ok(())
+}
+
+fn display(command: &Command) -> String {
+    let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
+    let words = std::iter::once(program).chain(command.get_args());
+    words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether `cargo SUBCOMMAND` is installed.
+fn has(subcommand: &str) -> bool {
+    let mut command = cargo();
+    command.args([subcommand, "--version"]).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn tools() -> Result<PathBuf> {
+    let directory = root().join("target/tools");
+    provision::packages::install_tools(&directory).context("cannot install nats-server and Supervisor for the tests")?;
+    Ok(directory)
+}
+
+fn test(vectors: bool, arguments: &[String]) -> Result<()> {
+    tools()?;
+    let live = env::var_os("AUTONOMYS_SRS").is_some();
+    if !live {
+        eprintln!(
+            "SKIPPED: every test named vectors_live_…: AUTONOMYS_SRS does not name the live network's reference string \
+             (the same cases run under the development string)"
+        );
+    }
+    let mut command = cargo();
+    if has("nextest") {
+        command.args(["nextest", "run", "--release", "--workspace", "--locked"]);
+        if env::var_os("CI").is_some() {
+            command.args(["--profile", "ci"]);
+        }
+        let filter = match (vectors, live) {
+            (true, true) => "test(/^vectors_/)",
+            (true, false) => "test(/^vectors_/) and not test(/^vectors_live_/)",
+            (false, true) => "all()",
+            (false, false) => "not test(/^vectors_live_/)",
+        };
+        command.args(["-E", filter]).args(arguments);
+    } else {
+        eprintln!("cargo-nextest is not installed: cargo test takes its place");
+        command.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+        // One binary after the other, and inside a binary one test after the other: many of them start whole clusters.
+        command.args(if vectors { &["--test", "vectors"][..] } else { &["--lib", "--bins", "--tests"] });
+        command.args(arguments).args(["--", "--test-threads=1"]);
+        if !live {
+            command.args(["--skip", "vectors_live_"]);
+        }
+    }
+    run(command)
+}
+
+fn lint() -> Result<()> {
+    let mut format = cargo();
+    format.args(["fmt", "--all", "--check"]);
+    run(format)?;
+    let mut clippy = cargo();
+    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    run(clippy)?;
+    if has("deny") {
+        let mut deny = cargo();
+        deny.args(["deny", "check", "licenses", "bans", "sources"]);
+        run(deny)
+    } else {
+        eprintln!("SKIPPED: licences and sources of dependencies: cargo-deny is not installed");
+        Ok(())
+    }
+}
