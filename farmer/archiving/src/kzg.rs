@@ -2,11 +2,12 @@
 
 use crate::bls::{self, G1, G1Affine, PointError, PreparedG2};
 use crate::fft::{self, DomainSizeError};
+use crate::msm::FixedBase;
 use crate::scalar::Scalar;
 use crate::srs::{Srs, SrsKind};
 use primitives::{Blake3Hash, ChunkWitness, RecordCommitment, RecordWitness, SegmentCommitment};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Why a polynomial or an opening was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -145,10 +146,19 @@ point! {
     Witness, RecordWitness, ChunkWitness
 }
 
+/// Up to this many coefficients the small table serves, and a segment's polynomial is one of them.
+const SMALL: usize = 256;
+/// Window of the small table: 32 * 256 points, 0.8 MB.
+const SMALL_WINDOW: u32 = 8;
+/// Window of the large table: 16 * 32,768 points, 50 MB (67 MB for AVX-512).
+const LARGE_WINDOW: u32 = 16;
+
 struct Inner {
     srs: Srs,
     generator: PreparedG2,
     tau: PreparedG2,
+    small: OnceLock<FixedBase>,
+    large: OnceLock<FixedBase>,
 }
 
 /// Commits, opens and verifies under one reference string. Clones share everything.
@@ -165,7 +175,7 @@ impl Kzg {
     /// KZG under this string.
     pub fn new(srs: Srs) -> Self {
         let [generator, tau] = srs.g2().map(|point| PreparedG2::new(&point));
-        Self(Arc::new(Inner { srs, generator, tau }))
+        Self(Arc::new(Inner { srs, generator, tau, small: OnceLock::new(), large: OnceLock::new() }))
     }
 
     /// Which string this is.
@@ -191,9 +201,22 @@ impl Kzg {
         Commitment(self.commit_point(polynomial.coefficients()).to_affine())
     }
 
-    pub(crate) fn commit_point(&self, coefficients: &[Scalar]) -> G1 {
-        let scalars: Vec<[u8; 32]> = coefficients.iter().map(|scalar| scalar.to_le_bytes()).collect();
-        bls::multiply_sum(&self.0.srs.g1()[..scalars.len()], &scalars)
+    #[doc(hidden)]
+    pub fn commit_slow(&self, p: &Polynomial) -> Commitment {
+        let scalars: Vec<[u8; 32]> = p.0.iter().map(|scalar| scalar.to_le_bytes()).collect();
+        Commitment(bls::multiply_sum(&self.0.srs.g1()[..scalars.len()], &scalars).to_affine())
+    }
+
+    fn commit_point(&self, coefficients: &[Scalar]) -> G1 {
+        let g1 = self.0.srs.g1();
+        let table = match coefficients.len() {
+            ..=SMALL => self.0.small.get_or_init(|| FixedBase::new(&g1[..SMALL], SMALL_WINDOW)),
+            _ => self.0.large.get_or_init(|| FixedBase::new(g1, LARGE_WINDOW)),
+        };
+        table.multiply_sum(coefficients).unwrap_or_else(|| {
+            let scalars: Vec<[u8; 32]> = coefficients.iter().map(|scalar| scalar.to_le_bytes()).collect();
+            bls::multiply_sum(&g1[..scalars.len()], &scalars)
+        })
     }
 
     /// The proof of the value at `w(domain)^index`.

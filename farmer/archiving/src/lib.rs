@@ -4,6 +4,8 @@
 //! work runs in the rayon pool of the caller.
 
 mod bls;
+mod msm;
+mod simd;
 
 pub mod archiver;
 pub mod erasure;
