@@ -133,3 +133,48 @@ fn check_block(database: &NodeDb, block: &Block, number: u32) {
         _ => assert_eq!(archived, None),
     }
 }
+
+#[test]
+fn vectors_live_node_db_archives_segment_0() {
+    let Some(path) = vectors::live_srs("vectors_live_node_db_archives_segment_0") else { return };
+    let (_directory, database, file) = open();
+    let kzg = archiving::Kzg::new(archiving::Srs::load(&path).unwrap());
+    let mut archiver = archiving::archiver::Archiver::new(kzg);
+    let genesis = database.encoded_for_archiving(0).unwrap();
+
+    // The raw segment: version, BlockStart of all but six bytes of the extended genesis block.
+    let mut raw = vec![0, 2];
+    parity_scale_codec::Compact(genesis.len() as u32 - 6).encode_to(&mut raw);
+    raw.extend_from_slice(&genesis[..genesis.len() - 6]);
+    assert_eq!(raw.len(), file.genesis_extended.len);
+    assert_eq!(blake3(&raw), *file.segment_0.raw_segment_blake3);
+
+    let archived = archiver.add_block(genesis, Default::default()).unwrap();
+    assert_eq!(archived.segments.len(), 1);
+    let segment = &archived.segments[0];
+    let expected = &file.segment_0;
+    assert_eq!(segment.header, expected.header_json);
+    assert_eq!(segment.header.encode(), *expected.header_scale);
+    assert_eq!(segment.header.hash().0, expected.header_hash.array());
+    assert_eq!(blake3(segment.pieces[0].as_ref()), *expected.piece_0_blake3);
+    assert_eq!(blake3(segment.pieces[255].as_ref()), *expected.piece_255_blake3);
+    let mut hasher = ::blake3::Hasher::new();
+    for piece in &segment.pieces {
+        hasher.update(piece.as_ref());
+    }
+    assert_eq!(hasher.finalize().as_bytes()[..], expected.all_pieces_concat_blake3[..]);
+    for (position, piece) in segment.pieces.iter().enumerate().step_by(2) {
+        let raw_record = &raw[position / 2 * 31 * 32_768..][..31 * 32_768];
+        let record = piece.record_chunks().iter().flat_map(|chunk| &chunk[1..]);
+        assert!(record.eq(raw_record), "source piece {position} carries its part of the raw segment");
+    }
+
+    // Written as a node writes it, read back from its aux column.
+    let copy = tempfile::tempdir().unwrap();
+    vectors::unpack_node_db(copy.path());
+    let writable = NodeDb::open_or_create(&node_db::database_directory(copy.path())).unwrap();
+    writable.append_segment_headers(&[segment.header]).unwrap();
+    drop(writable);
+    let read = NodeDb::open_read_only(copy.path()).unwrap().segment_headers().unwrap();
+    assert_eq!(read, [expected.header_json]);
+}
