@@ -99,6 +99,8 @@ pub enum Gate {
     FirstSolution {
         /// The node's RPC.
         rpc: SocketAddr,
+        /// The plot-client's `--prometheus-listen-on`, which tells how far plotting is.
+        plot_client: SocketAddr,
     },
 }
 
@@ -275,7 +277,7 @@ impl Derive<'_> {
         };
         flag("data", Some(self.layout.data().join("dev-node").display().to_string()));
         flag("rpc-listen-on", Some(rpc.to_string()));
-        flag("dev-srs-cache", Some(self.host.dev_srs_cache.display().to_string()));
+        flag("srs-cache", Some(self.host.dev_srs_cache.display().to_string()));
         flag("pieces-in-sector", Some(self.cluster.pieces_in_sector().to_string()));
         flag("seed", chain.seed.as_ref().map(|seed| seed.value.clone()));
         for (name, value) in [
@@ -285,6 +287,7 @@ impl Derive<'_> {
             ("confirmation-depth", chain.confirmation_depth),
             ("recent-segments", chain.recent_segments),
             ("min-sector-lifetime", chain.min_sector_lifetime),
+            ("slots-per-block", chain.slots_per_block),
         ] {
             flag(name, value.map(|value| value.value.to_string()));
         }
@@ -362,9 +365,10 @@ impl Derive<'_> {
 
 /// The gate behind everything: the chain has accepted a solution of this cluster.
 pub fn final_gate(host: &Host) -> Option<Gate> {
-    let node = host.node.as_ref()?;
-    host.storage.as_ref()?;
-    Some(Gate::FirstSolution { rpc: SocketAddr::new(host.address.value, node.rpc_port.value) })
+    let rpc = SocketAddr::new(host.address.value, host.node.as_ref()?.rpc_port.value);
+    let metrics_port = host.storage.as_ref()?.metrics_port.value;
+    let plot_client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), metrics_port);
+    Some(Gate::FirstSolution { rpc, plot_client })
 }
 
 /// Gives each of `servers` plot-servers whole physical cores (with their SMT siblings) of one NUMA node, disjoint from

@@ -251,7 +251,7 @@ pub async fn gather(
     let ports: Vec<_> = check::ports(host).iter().map(|used| used.port.to_string()).collect();
     let paths: Vec<_> = data_paths(host).iter().map(|path| path.display().to_string()).collect();
     let mut facts = ask(&host.name.value, &layout, &ports.join(" "), &paths.join(" "), transport).await?;
-    facts.supervisor = ask_supervisor(&layout, transport).await;
+    facts.supervisor = ask_supervisor(&host.name.value, &layout, &facts.processes, transport).await?;
     facts.build = match &cluster.binaries {
         Binaries::Build => build::gather(&layout, control).await?,
         Binaries::Files { farmer, dev_node } => build::given(&farmer.value, &dev_node.value, control).await?,
@@ -311,12 +311,39 @@ pub fn farm_bytes(space: FarmSpace, pieces_in_sector: u16) -> u64 {
     }
 }
 
-async fn ask_supervisor(layout: &Layout, transport: &dyn Transport) -> Option<SupervisorFacts> {
+/// What supervisord says; none when there is none.
+async fn ask_supervisor(
+    host: &str,
+    layout: &Layout,
+    processes: &[OwnProcess],
+    transport: &dyn Transport,
+) -> Result<Option<SupervisorFacts>> {
     let supervisor = Supervisor::new(transport, layout.socket());
-    let pid = supervisor.pid().await.ok()?;
-    let programs = supervisor.programs().await.ok()?;
-    let mut facts = SupervisorFacts { pid, ..SupervisorFacts::default() };
-    for program in programs {
+    let pidfile = transport.read(&layout.run().join("supervisord.pid"), 64).await?.unwrap_or_default();
+    let pid: Option<u32> = String::from_utf8_lossy(&pidfile).trim().parse().ok();
+    let runs = pid.filter(|pid| processes.iter().any(|process| process.pid == *pid));
+    let mut error = match describe(&supervisor).await {
+        Ok(facts) => return Ok(Some(facts)),
+        Err(error) => error,
+    };
+    // It runs and does not answer: a loaded machine gets more time, but its programs are not taken for orphans.
+    let Some(pid) = runs else { return Ok(None) };
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        match describe(&supervisor).await {
+            Ok(facts) => return Ok(Some(facts)),
+            Err(again) => error = again,
+        }
+    }
+    let message = format!(
+        "supervisord runs as process {pid} but does not answer ({error}); if it stays so: kill -9 {pid}"
+    );
+    Err(Error::Facts { host: host.to_string(), message })
+}
+
+async fn describe(supervisor: &Supervisor<'_>) -> Result<SupervisorFacts> {
+    let mut facts = SupervisorFacts { pid: supervisor.pid().await?, ..SupervisorFacts::default() };
+    for program in supervisor.programs().await? {
         let pid = (program.pid != 0).then_some(program.pid);
         facts.programs.insert(program.name, ProgramFacts { state: program.state, pid });
     }
@@ -327,7 +354,7 @@ async fn ask_supervisor(layout: &Layout, transport: &dyn Transport) -> Option<Su
         }
         Err(error) => facts.unreadable = Some(error.to_string()),
     }
-    Some(facts)
+    Ok(facts)
 }
 
 impl Reply {

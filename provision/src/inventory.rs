@@ -68,6 +68,7 @@ pub struct DevChain {
     pub confirmation_depth: Option<Spanned<u64>>,
     pub recent_segments: Option<Spanned<u64>>,
     pub min_sector_lifetime: Option<Spanned<u64>>,
+    pub slots_per_block: Option<Spanned<u64>>,
 }
 
 /// Ports and limits of a host's nats-server.
@@ -424,6 +425,7 @@ fn read_dev_chain(node: &Node, findings: &Findings) -> Option<DevChain> {
         confirmation_depth: map.get("confirmation_depth", read::integer),
         recent_segments: map.get("recent_segments", read::integer),
         min_sector_lifetime: map.get("min_sector_lifetime", read::integer),
+        slots_per_block: map.get("slots_per_block", read::integer),
     };
     map.finish();
     Some(chain)

@@ -9,18 +9,25 @@
 //! Invariants: `inventory`, `resolve`, `check`, `derive`, `render` and `plan` do no I/O. Only `transport` runs commands
 //! and touches a host. Only `output` prints. A [`secret::Secret`] can be neither printed nor serialised.
 
+pub mod apply;
 pub mod check;
+pub mod cli;
 pub mod derive;
 pub mod error;
 pub mod events;
 pub mod facts;
+pub mod gates;
 pub mod inventory;
+pub mod journal;
 pub mod layout;
+pub mod logs;
+pub mod output;
 pub mod packages;
 pub mod plan;
 pub mod render;
 pub mod resolve;
 pub mod secret;
+pub mod status;
 pub mod supervisor;
 pub mod transport;
 

@@ -1,2 +1,5 @@
-//! provision
-fn main() {}
+//! `provision`: see the library.
+
+fn main() -> std::process::ExitCode {
+    provision::cli::main()
+}

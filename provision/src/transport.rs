@@ -16,6 +16,10 @@ use std::time::Duration;
 /// Most that is kept of a command's output, per stream, in bytes; what comes later is dropped.
 pub const OUTPUT_MAX: usize = 8 << 20;
 
+/// What a service gets of the environment that it is started from: neither secrets nor a build tool's variables.
+pub const SERVICE_ENVIRONMENT: [&str; 9] =
+    ["HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "RUST_LOG", "TMPDIR", "TZ", "USER"];
+
 /// A program to be run on a host, never through a shell.
 #[derive(Debug, Clone)]
 pub struct Command {
@@ -27,6 +31,8 @@ pub struct Command {
     pub environment: Vec<(OsString, OsString)>,
     /// Variables taken out of the environment.
     pub without: Vec<OsString>,
+    /// Whether only what a service needs is passed on of the environment ([`SERVICE_ENVIRONMENT`]).
+    pub service: bool,
     /// Working directory.
     pub directory: Option<PathBuf>,
     /// What it reads.
@@ -43,6 +49,7 @@ impl Command {
             arguments: Vec::new(),
             environment: Vec::new(),
             without: Vec::new(),
+            service: false,
             directory: None,
             stdin: Vec::new(),
             deadline: Duration::from_secs(30),
@@ -67,6 +74,13 @@ impl Command {
     #[must_use]
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Passes on only what a service needs of the environment.
+    #[must_use]
+    pub fn service(mut self) -> Self {
+        self.service = true;
         self
     }
 

@@ -1,7 +1,10 @@
 //! This machine.
 
 use super::http::{self, Request, Response};
-use super::{Chunk, Command, Lock, OUTPUT_MAX, OnLine, Output, Place, Stream, Transport, file_error};
+use super::{
+    Chunk, Command, Lock, OUTPUT_MAX, OnLine, Output, Place, SERVICE_ENVIRONMENT, Stream, Transport,
+    file_error,
+};
 use crate::error::{Error, Result};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
@@ -25,6 +28,10 @@ impl Transport for Local {
     async fn run_lines(&self, command: &Command, on_line: OnLine<'_>) -> Result<Output> {
         let failed = |message: String| Error::Command { program: command.name(), message };
         let mut process = tokio::process::Command::new(&command.program);
+        if command.service {
+            process.env_clear();
+            process.envs(SERVICE_ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        }
         process.args(&command.arguments).envs(command.environment.iter().map(|(name, value)| (name, value)));
         for name in &command.without {
             process.env_remove(name);
@@ -36,14 +43,16 @@ impl Transport for Local {
         // A group of its own: a deadline ends its children too, and Ctrl-C reaches only us, who then end it in order.
         process.process_group(0);
         let mut child = process.spawn().map_err(|error| failed(spawn_error(&error)))?;
-        let group = child.id();
+        let group = Group(child.id());
         let ended =
             tokio::time::timeout(command.deadline, converse(&mut child, &command.stdin, on_line)).await;
         match ended {
-            Ok(Ok(output)) => Ok(output),
+            Ok(Ok(output)) => {
+                group.ended();
+                Ok(output)
+            }
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => {
-                kill_group(group);
                 Err(failed(format!("did not end within {} s and was killed", command.deadline.as_secs())))
             }
         }
@@ -184,10 +193,21 @@ fn spawn_error(error: &std::io::Error) -> String {
     }
 }
 
-fn kill_group(group: Option<u32>) {
-    let group = group.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-    if let Some(group) = group {
-        let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+/// A process group that is killed unless it ended by itself: at a deadline, and when the run is interrupted.
+struct Group(Option<u32>);
+
+impl Group {
+    fn ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(group) = group {
+            let _ = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
+        }
     }
 }
 

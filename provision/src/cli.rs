@@ -1,0 +1,307 @@
+//! The command line. Parsed here, acted on by the library, said by `output`.
+
+use crate::apply::{self, Options};
+use crate::error::{Error, ExitCode, Result};
+use crate::facts::HostFacts;
+use crate::layout::Layout;
+use crate::output::{Form, Output};
+use crate::resolve::{Cluster, Overrides};
+use crate::{derive, logs, render, status};
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+/// One inventory turns bare hosts into a farm, and keeps them so.
+#[derive(Debug, Parser)]
+#[command(name = "provision", version, propagate_version = true, after_help = EXIT_HELP)]
+pub struct Cli {
+    /// Say everything as JSON, one object a line
+    #[arg(long, global = true)]
+    json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_HELP: &str = "`provision exit-codes` lists the exit codes.";
+
+/// What every command needs to know.
+#[derive(Debug, Clone, Args)]
+struct Target {
+    /// The inventory
+    #[arg(value_name = "INVENTORY", env = "PROVISION_INVENTORY", default_value = "inventories/local.yaml")]
+    inventory: PathBuf,
+    /// Put everything of this machine below this directory, whatever the inventory says
+    #[arg(long, value_name = "DIR", env = "PROVISION_PREFIX")]
+    prefix: Option<PathBuf>,
+    /// Add this to every port of this machine: for a second cluster
+    #[arg(long, value_name = "N")]
+    port_offset: Option<u16>,
+    /// Keep the development reference string here: several clusters may share it
+    #[arg(long, value_name = "DIR")]
+    dev_srs_cache: Option<PathBuf>,
+    /// Install the binaries of this directory instead of building them
+    #[arg(long, value_name = "DIR")]
+    binaries: Option<PathBuf>,
+}
+
+/// How to run.
+#[derive(Debug, Clone, Args)]
+struct Run {
+    /// Multiply every deadline by this: slow machines
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+    patience: f64,
+    /// Do not wait for the first accepted solution
+    #[arg(long)]
+    no_wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the inventory and whether this machine is fit for it; touches nothing
+    Check(Target),
+    /// Show what apply would do; touches nothing
+    Plan(Target),
+    /// Build, install and start what is missing, and wait until the cluster farms
+    Apply {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Start what is installed
+    Start {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        run: Run,
+    },
+    /// Stop everything in order; data stays
+    Stop(Target),
+    /// How every role and the cluster are
+    Status(Target),
+    /// The last lines of the logs
+    Logs {
+        #[command(flatten)]
+        target: Target,
+        /// Only this role or program, for example plot-client; repeatable
+        #[arg(value_name = "ROLE")]
+        roles: Vec<String>,
+        /// Go on with new lines until interrupted
+        #[arg(long, short)]
+        follow: bool,
+        /// Lines of each log
+        #[arg(long, short = 'n', value_name = "N", default_value_t = 20)]
+        lines: usize,
+    },
+    /// Write the configuration files into a directory instead of a host
+    Render {
+        #[command(flatten)]
+        target: Target,
+        /// The directory
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// List the exit codes
+    ExitCodes,
+}
+
+/// Runs the command line of this process; returns its exit code.
+pub fn main() -> std::process::ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(if cli.json { Form::Json } else { Form::Text });
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let result = match runtime {
+        Err(error) => Err(Error::Internal(format!("cannot start a runtime: {error}"))),
+        Ok(runtime) => runtime.block_on(async {
+            tokio::select! {
+                result = act(cli.command, &output) => result,
+                () = interrupted() => Err(Error::Interrupted),
+            }
+        }),
+    };
+    let code = result.unwrap_or_else(|error| {
+        output.error(&error);
+        error.exit_code()
+    });
+    std::process::ExitCode::from(code as u8)
+}
+
+/// SIGINT or SIGTERM.
+async fn interrupted() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+}
+
+fn load(target: &Target, output: &Output) -> Result<Cluster> {
+    let overrides = Overrides {
+        prefix: target.prefix.as_deref().map(absolute).transpose()?,
+        port_offset: target.port_offset,
+        dev_srs_cache: target.dev_srs_cache.as_deref().map(absolute).transpose()?,
+        binaries: match target.binaries.as_deref().map(absolute).transpose()? {
+            Some(directory) => {
+                Some((directory.join("autonomys-farmer"), directory.join("autonomys-dev-node")))
+            }
+            None => None,
+        },
+    };
+    let (cluster, source, findings) = apply::load(&target.inventory, &overrides)?;
+    output.findings(&findings, &source);
+    Ok(cluster)
+}
+
+fn absolute(path: &std::path::Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(crate::transport::file_error("cannot name the directory", path))
+}
+
+fn options(target: &Target, run: &Run) -> Options {
+    // Under `cargo run` the user types that again, not the path of the binary.
+    let cargo = std::env::var_os("CARGO_MANIFEST_DIR").is_some();
+    let mut invocation =
+        if cargo { "cargo run --release -p provision --".to_string() } else { "provision".to_string() };
+    if let Some(prefix) = &target.prefix
+        && std::env::var_os("PROVISION_PREFIX").is_none()
+    {
+        invocation = format!("PROVISION_PREFIX={} {invocation}", prefix.display());
+    }
+    let inventory = match target.port_offset {
+        Some(offset) => format!("{} --port-offset {offset}", target.inventory.display()),
+        None => target.inventory.display().to_string(),
+    };
+    Options { patience: run.patience, invocation, inventory, wait_for_solution: !run.no_wait }
+}
+
+async fn act(command: Command, output: &Output) -> Result<ExitCode> {
+    match command {
+        Command::Check(target) => check(&target, output).await?,
+        Command::Plan(target) => {
+            let cluster = load(&target, output)?;
+            let host = apply::local_host(&cluster)?;
+            let transport = apply::transport(host)?;
+            output.plan(&apply::plan_only(&cluster, host, &*transport).await?.0);
+        }
+        Command::Apply { target, run } => {
+            let cluster = load(&target, output)?;
+            apply::apply(&cluster, &options(&target, &run), output.sink()).await?;
+        }
+        Command::Start { target, run } => {
+            let cluster = load(&target, output)?;
+            apply::start(&cluster, &options(&target, &run), output.sink()).await?;
+        }
+        Command::Stop(target) => {
+            let cluster = load(&target, output)?;
+            let stopped = apply::stop(&cluster, output.sink()).await?;
+            let text = format!("{} stopped; data stays\n", crate::error::count(stopped, "program"));
+            output.result(&serde_json::json!({"stopped": stopped}), &text);
+        }
+        Command::Status(target) => {
+            let cluster = load(&target, output)?;
+            let host = apply::local_host(&cluster)?;
+            let transport = apply::transport(host)?;
+            let status = status::status(&cluster, host, &*transport).await?;
+            output.status(&status);
+            return Ok(if status.healthy() { ExitCode::Ok } else { ExitCode::Down });
+        }
+        Command::Logs { target, roles, follow, lines } => {
+            show_logs(&target, &roles, follow, lines, output).await?
+        }
+        Command::Render { target, out } => render_to(&target, &out, output).await?,
+        Command::ExitCodes => {
+            let table: Vec<_> = ExitCode::ALL.iter().map(|code| (*code as u8, code.meaning())).collect();
+            let text: String =
+                table.iter().map(|(code, meaning)| format!("{code:>3}  {meaning}\n")).collect();
+            output.result(&table, &text);
+        }
+    }
+    Ok(ExitCode::Ok)
+}
+
+async fn check(target: &Target, output: &Output) -> Result<()> {
+    let cluster = load(target, output)?;
+    let host = apply::local_host(&cluster)?;
+    let transport = apply::transport(host)?;
+    let (facts, warnings) = apply::examine(&cluster, host, &*transport).await?;
+    for warning in &warnings {
+        output.sink().event(&crate::events::Event::Warning { message: warning.message.clone() });
+    }
+    // What is missing must be installable, too.
+    crate::plan::plan(&cluster, host, &facts)?;
+    let text =
+        format!("{}: no problem found; `plan` shows what apply would do\n", target.inventory.display());
+    output.result(&serde_json::json!({"problems": 0, "warnings": warnings.len()}), &text);
+    Ok(())
+}
+
+async fn show_logs(
+    target: &Target,
+    roles: &[String],
+    follow: bool,
+    lines: usize,
+    output: &Output,
+) -> Result<()> {
+    let cluster = load(target, output)?;
+    let host = apply::local_host(&cluster)?;
+    let transport = apply::transport(host)?;
+    let (programs, _) = derive::programs(&cluster, host, &HostFacts::default());
+    let mut names = Vec::new();
+    for role in roles {
+        let matching = programs.iter().filter(|program| program.role.name() == role || program.name == *role);
+        let before = names.len();
+        names.extend(matching.map(|program| program.name.clone()));
+        if names.len() == before {
+            let known = derive::Role::ALL.map(derive::Role::name).join(", ");
+            let problem = crate::error::Problem {
+                code: "unknown-role",
+                message: format!("there is no role or program {role:?} on this host"),
+                hint: format!("roles are {known}"),
+            };
+            return Err(Error::Check { problems: vec![problem] });
+        }
+    }
+    if roles.is_empty() {
+        names.extend(programs.iter().map(|program| program.name.clone()));
+    }
+    let many = names.len() > 1;
+    let mut on_line = |program: &str, line: &str| output.log_line(program, line, many);
+    logs::show(&Layout::of(host), &names, lines, follow, &*transport, &mut on_line).await
+}
+
+async fn render_to(target: &Target, out: &std::path::Path, output: &Output) -> Result<()> {
+    let cluster = load(target, output)?;
+    let mut written = Vec::new();
+    for host in &cluster.hosts {
+        let transport = apply::transport(host)?;
+        let facts = crate::facts::gather(&cluster, host, &*transport, &crate::transport::Local).await?;
+        let (mut programs, _) = derive::programs(&cluster, host, &facts);
+        for file in render::files(&cluster, host, &mut programs)? {
+            let relative = file.path.strip_prefix(&host.prefix).unwrap_or(&file.path).to_path_buf();
+            let path = out.join(&host.name.value).join(relative);
+            if let Some(parent) = path.parent() {
+                transport.make_directory(parent, 0o755).await?;
+            }
+            transport.write(&path, file.text.as_bytes(), file.mode).await?;
+            written.push(path);
+        }
+    }
+    let text: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
+    output.result(&written, &text);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,158 @@
+//! The one place that prints: events, plans, states and errors as text or JSON.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that talks to the user")]
+
+mod plain;
+mod terminal;
+mod text;
+
+use crate::error::{Error, Problem};
+use crate::events::{EVENT_VERSION, Event, Sink};
+use crate::inventory::{Diagnostic, Source};
+use crate::plan::Plan;
+use crate::status::Status;
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How to talk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people: progress to standard error, results to standard output.
+    Text,
+    /// One JSON object a line to standard output.
+    Json,
+}
+
+/// Talks to the user.
+pub struct Output {
+    form: Form,
+    sink: Box<dyn Sink>,
+}
+
+impl Output {
+    /// Talks in `form`; progress moves when standard error is a terminal.
+    pub fn new(form: Form) -> Self {
+        let sink: Box<dyn Sink> = match form {
+            Form::Json => Box::new(Json::default()),
+            Form::Text if std::io::stderr().is_terminal() => Box::new(terminal::Terminal::new()),
+            Form::Text => Box::new(plain::Plain::default()),
+        };
+        Self { form, sink }
+    }
+
+    /// Where events go.
+    pub fn sink(&self) -> &dyn Sink {
+        &*self.sink
+    }
+
+    /// Says what an inventory is warned of.
+    pub fn findings(&self, findings: &[Diagnostic], source: &Source) {
+        for finding in findings {
+            match self.form {
+                Form::Text => eprint!("{}", finding.render(source)),
+                Form::Json => self.sink.event(&Event::Warning { message: located(finding, source).message }),
+            }
+        }
+    }
+
+    /// Says a result: `value` as JSON, or `text`.
+    pub fn result(&self, value: &impl Serialize, text: &str) {
+        let mut out = std::io::stdout().lock();
+        // A reader that went away (`| head`) is no error of ours.
+        let _ = match self.form {
+            Form::Text => out.write_all(text.as_bytes()),
+            Form::Json => match serde_json::to_string(value) {
+                Ok(json) => writeln!(out, "{json}"),
+                Err(error) => writeln!(out, "{{\"error\":\"{error}\"}}"),
+            },
+        };
+    }
+
+    /// Says a plan.
+    pub fn plan(&self, plan: &Plan) {
+        self.result(plan, &text::plan(plan));
+    }
+
+    /// Says how a cluster is.
+    pub fn status(&self, status: &Status) {
+        self.result(status, &text::status(status));
+    }
+
+    /// Says a line of a program's log.
+    pub fn log_line(&self, program: &str, line: &str, many: bool) {
+        let mut out = std::io::stdout().lock();
+        let _ = match (self.form, many) {
+            (Form::Json, _) => {
+                writeln!(out, "{}", serde_json::json!({"v": EVENT_VERSION, "program": program, "line": line}))
+            }
+            (Form::Text, true) => writeln!(out, "{:<24} {line}", program.trim_start_matches("autonomys-")),
+            (Form::Text, false) => writeln!(out, "{line}"),
+        };
+    }
+
+    /// Says why the run ends.
+    pub fn error(&self, error: &Error) {
+        let exit_code = error.exit_code() as u8;
+        match self.form {
+            Form::Json => {
+                let problems = match error {
+                    Error::Inventory { source_text, findings } => {
+                        findings.iter().map(|finding| located(finding, source_text)).collect()
+                    }
+                    Error::Check { problems } => problems.clone(),
+                    _ => Vec::new(),
+                };
+                let message = error.to_string();
+                self.sink.event(&Event::Failed { message, hint: error.hint(), problems, exit_code });
+            }
+            Form::Text => eprint!("{}", text::error(error)),
+        }
+    }
+}
+
+fn located(finding: &Diagnostic, source: &Source) -> Problem {
+    let (line, column) = finding.labels.first().map_or((1, 1), |label| source.position(label.span.start));
+    Problem {
+        code: finding.code,
+        message: format!("{}:{line}:{column}: {}", source.name, finding.message),
+        hint: finding.hint.clone().unwrap_or_default(),
+    }
+}
+
+/// The text of an error as [`Output::error`] prints it, for tests and other front ends.
+pub fn error_text(error: &Error) -> String {
+    text::error(error)
+}
+
+/// The text of a plan as [`Output::plan`] prints it.
+pub fn plan_text(plan: &Plan) -> String {
+    text::plan(plan)
+}
+
+/// The text of a status as [`Output::status`] prints it.
+pub fn status_text(status: &Status) -> String {
+    text::status(status)
+}
+
+/// Versioned JSON events, one a line.
+#[derive(Default)]
+struct Json {
+    number: AtomicU64,
+}
+
+#[derive(Serialize)]
+struct Versioned<'a> {
+    v: u32,
+    n: u64,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Sink for Json {
+    fn event(&self, event: &Event) {
+        let n = self.number.fetch_add(1, Ordering::Relaxed);
+        if let Ok(line) = serde_json::to_string(&Versioned { v: EVENT_VERSION, n, event }) {
+            let _ = writeln!(std::io::stdout().lock(), "{line}");
+        }
+    }
+}

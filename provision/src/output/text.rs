@@ -1,0 +1,173 @@
+//! Texts for people. Pure.
+
+use crate::error::{Error, count, count_of};
+use crate::events::{Event, Outcome};
+use crate::inventory::Severity;
+use crate::plan::{Action, Change, Plan};
+use crate::status::Status;
+use std::fmt::Write;
+
+pub(super) fn error(error: &Error) -> String {
+    let mut out = String::new();
+    match error {
+        Error::Inventory { source_text, findings } => {
+            for finding in findings {
+                let _ = writeln!(out, "{}", finding.render(source_text));
+            }
+            let errors = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+            let _ = writeln!(
+                out,
+                "error: {} in {}; nothing was done",
+                count(errors, "mistake"),
+                source_text.name
+            );
+        }
+        Error::Check { problems } => {
+            for problem in problems {
+                let _ =
+                    writeln!(out, "error[{}]: {}\n  = hint: {}", problem.code, problem.message, problem.hint);
+            }
+            let _ = writeln!(out, "error: {}; nothing was done", count(problems.len(), "problem"));
+        }
+        Error::Gate { log, .. } => {
+            let _ = writeln!(out, "error: {error}");
+            if !log.is_empty() {
+                let _ = writeln!(out, "its last log lines:");
+            }
+            for line in log {
+                let _ = writeln!(out, "  | {line}");
+            }
+        }
+        other => {
+            let _ = writeln!(out, "error: {other}");
+        }
+    }
+    if let Some(hint) = error.hint() {
+        let _ = writeln!(out, "  = hint: {hint}");
+    }
+    out
+}
+
+pub(super) fn plan(plan: &Plan) -> String {
+    let mut out =
+        format!("Plan for cluster {} on host {} ({})\n", plan.cluster, plan.host, plan.prefix.display());
+    for step in &plan.steps {
+        let mark = match &step.action {
+            Action::Program { change: Change::Keep, .. } | Action::Wait { .. } => ' ',
+            Action::RemoveFile { .. }
+            | Action::RemoveProgram { .. }
+            | Action::StopOrphans { .. }
+            | Action::StopSupervisor => '-',
+            Action::WriteFile { replaces: Some(_), .. }
+            | Action::Program { change: Change::Restart { .. } | Change::RestartIfBuilt, .. } => '~',
+            _ => '+',
+        };
+        let _ = writeln!(out, "  {mark} {}", step.title);
+    }
+    for note in &plan.notes {
+        let _ = writeln!(out, "  note: {note}");
+    }
+    let _ = writeln!(out, "{}", count_of(plan.changes(), "change", "changes"));
+    out
+}
+
+/// `2 d 3 h`, `4 min`, `12 s`.
+pub(super) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
+}
+
+pub(super) fn status(status: &Status) -> String {
+    let supervisord =
+        status.supervisord.map_or("does not run".to_string(), |pid| format!("runs, process {pid}"));
+    let mut out =
+        format!("Cluster {} below {}\nsupervisord {supervisord}\n\n", status.name, status.prefix.display());
+    let mut rows = vec![["ROLE", "STATE", "UPTIME", "VERSION"].map(str::to_string)];
+    for role in &status.roles {
+        let name = match status.roles.iter().filter(|other| other.role == role.role).count() {
+            1 => role.role.name().to_string(),
+            _ => role.program.trim_start_matches("autonomys-").to_string(),
+        };
+        let uptime = if role.pid.is_some() { duration(role.uptime_seconds) } else { "-".to_string() };
+        rows.push([
+            name,
+            role.state.clone(),
+            uptime,
+            role.version.clone().unwrap_or_else(|| "-".to_string()),
+        ]);
+    }
+    let widths: [usize; 4] =
+        std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
+    for (index, row) in rows.iter().enumerate() {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+        let reason = index.checked_sub(1).and_then(|role| status.roles[role].reason.clone());
+        let line = format!("{}  {}", cells.collect::<Vec<_>>().join("  "), reason.unwrap_or_default());
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    let cluster = &status.cluster;
+    let solutions = &cluster.solutions;
+    let _ = writeln!(
+        out,
+        "\nhistory     {} of {} pieces\ncaches      {} pieces in shards, {} in the full copy\nfarms       {} plotted",
+        count(usize::try_from(cluster.segments).unwrap_or(usize::MAX), "segment"),
+        cluster.segments * u64::from(primitives::SegmentIndex::NUM_PIECES as u32),
+        cluster.pieces_cached,
+        cluster.pieces_in_full_copy,
+        count(usize::try_from(cluster.sectors_plotted).unwrap_or(usize::MAX), "sector"),
+    );
+    let mut rejected =
+        solutions.rejected.iter().map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>();
+    if rejected.is_empty() {
+        rejected.push("none".to_string());
+    }
+    let _ = writeln!(
+        out,
+        "slots       {}\nsolutions   {} sent, {} accepted, {} ignored; rejected: {}",
+        cluster.slots_seen,
+        solutions.sent,
+        solutions.accepted,
+        solutions.ignored,
+        rejected.join(", ")
+    );
+    out
+}
+
+/// `350 ms`, `12.3 s`, `4 min 5 s`.
+pub(super) fn took(milliseconds: u64) -> String {
+    match milliseconds {
+        0..1000 => format!("{milliseconds} ms"),
+        1000..60_000 => format!("{:.1} s", milliseconds as f64 / 1000.0),
+        _ => format!("{} min {} s", milliseconds / 60_000, milliseconds / 1000 % 60),
+    }
+}
+
+/// What a finished step is shown as; nothing for a gate that was simply open.
+pub(super) fn finished(title: &str, outcome: Outcome, milliseconds: u64, detail: &str) -> String {
+    let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+    let unchanged = if outcome == Outcome::Unchanged { "ok     " } else { "changed" };
+    format!("{unchanged} {title}{detail} ({})", took(milliseconds))
+}
+
+/// The last words of a run that went well.
+pub(super) fn summary(event: &Event) -> Option<String> {
+    let Event::RunFinished { cluster, changes, milliseconds, prefix, logs, next } = event else {
+        return None;
+    };
+    let mut out = match changes {
+        0 => format!("Cluster {cluster} is as it should be: 0 changes ({})\n", took(*milliseconds)),
+        _ => {
+            let changes = count_of(*changes, "change", "changes");
+            format!("Cluster {cluster} runs: {changes} ({})\n", took(*milliseconds))
+        }
+    };
+    let _ = writeln!(out, "  everything  {prefix}\n  logs        {logs}\nWhat to type next:");
+    let width = next.iter().map(|(command, _)| command.chars().count()).max().unwrap_or(0);
+    for (command, meaning) in next {
+        let _ = writeln!(out, "  {command:<width$}  # {meaning}");
+    }
+    Some(out)
+}

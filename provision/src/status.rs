@@ -1,0 +1,241 @@
+//! How a cluster is: of supervisord, of each role, of the chain.
+
+use crate::derive::{self, Gate, Program, Role};
+use crate::error::Result;
+use crate::facts::HostFacts;
+use crate::gates::{self, Answer, number};
+use crate::layout::Layout;
+use crate::resolve::{Cluster, Host};
+use crate::supervisor::{ProcessState, ProgramInfo, Supervisor};
+use crate::transport::Transport;
+use crate::transport::http::{Endpoint, Request};
+use serde::Serialize;
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Version of the JSON form of a status.
+pub const STATUS_VERSION: u32 = 1;
+
+/// A role's program.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct RoleStatus {
+    /// What it is.
+    pub role: Role,
+    /// Its name under supervisord.
+    pub program: String,
+    /// `ready`, `waiting`, `starting`, or supervisord's state in lower case when it does not run.
+    pub state: String,
+    /// What it waits for, or why it does not run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Its version, when it tells.
+    pub version: Option<String>,
+    /// Seconds since it was started.
+    pub uptime_seconds: u64,
+    /// Process id.
+    pub pid: Option<u32>,
+    /// Its log.
+    pub log: PathBuf,
+    /// What it counts.
+    pub counters: BTreeMap<String, i64>,
+}
+
+/// Solutions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Solutions {
+    /// Sent to the chain.
+    pub sent: u64,
+    /// Accepted by it.
+    pub accepted: u64,
+    /// Not looked at by it: too late, or the slot had its ten.
+    pub ignored: u64,
+    /// Rejected by it, by reason.
+    pub rejected: BTreeMap<String, u64>,
+}
+
+/// The cluster as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ClusterStatus {
+    /// Segments of the chain's history.
+    pub segments: u64,
+    /// Pieces in sharded caches.
+    pub pieces_cached: u64,
+    /// Pieces in the fullest full copy.
+    pub pieces_in_full_copy: u64,
+    /// Sectors plotted, over all farms.
+    pub sectors_plotted: u64,
+    /// Slots that the chain announced.
+    pub slots_seen: u64,
+    /// Solutions.
+    pub solutions: Solutions,
+}
+
+/// How a cluster is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// [`STATUS_VERSION`].
+    pub version: u32,
+    /// Name of the cluster.
+    pub name: String,
+    /// Directory that holds everything.
+    pub prefix: PathBuf,
+    /// supervisord's process id; none when it does not run.
+    pub supervisord: Option<u32>,
+    /// The roles in the order of their start.
+    pub roles: Vec<RoleStatus>,
+    /// The cluster as a whole.
+    pub cluster: ClusterStatus,
+}
+
+impl Status {
+    /// Whether every role is ready.
+    pub fn healthy(&self) -> bool {
+        self.roles.iter().all(|role| role.state == "ready")
+    }
+}
+
+/// Asks everything that runs on a host.
+///
+/// # Errors
+/// The inventory cannot be derived; that something is down is told in the status.
+pub async fn status(cluster: &Cluster, host: &Host, transport: &dyn Transport) -> Result<Status> {
+    let layout = Layout::of(host);
+    let (programs, _) = derive::programs(cluster, host, &HostFacts::default());
+    let supervisor = Supervisor::new(transport, layout.socket());
+    let supervisord = supervisor.pid().await.ok();
+    let running = match supervisord {
+        Some(_) => supervisor.programs().await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let mut roles = Vec::new();
+    for program in &programs {
+        let info = running.iter().find(|info| info.name == program.name);
+        roles.push(role_status(program, info, &layout, transport).await);
+    }
+    let cluster_status = match host.node.as_ref() {
+        Some(node) => {
+            let rpc = SocketAddr::new(host.address.value, node.rpc_port.value);
+            cluster_status(&roles, gates::dev_stats(rpc, transport).await.unwrap_or_default())
+        }
+        None => cluster_status(&roles, Value::Null),
+    };
+    Ok(Status {
+        version: STATUS_VERSION,
+        name: cluster.name.clone(),
+        prefix: host.prefix.clone(),
+        supervisord,
+        roles,
+        cluster: cluster_status,
+    })
+}
+
+async fn role_status(
+    program: &Program,
+    info: Option<&ProgramInfo>,
+    layout: &Layout,
+    transport: &dyn Transport,
+) -> RoleStatus {
+    let mut status = RoleStatus {
+        role: program.role,
+        program: program.name.clone(),
+        state: info.map_or("down", |info| info.state.name()).to_lowercase(),
+        reason: info.map(|info| info.spawn_error.clone()).filter(|reason| !reason.is_empty()),
+        version: None,
+        uptime_seconds: info.map_or(0, |info| info.uptime_seconds),
+        pid: info.map(|info| info.pid).filter(|pid| *pid != 0),
+        log: layout.log(&program.name),
+        counters: BTreeMap::new(),
+    };
+    if !info.is_some_and(|info| matches!(info.state, ProcessState::Running | ProcessState::Starting)) {
+        return status;
+    }
+    match gates::ask(&program.gate, transport).await {
+        Answer::Ready(_) => {
+            status.state = "ready".to_string();
+            status.reason = None;
+        }
+        Answer::NotYet(reason) => {
+            status.state = "waiting".to_string();
+            status.reason = Some(reason);
+        }
+    }
+    describe(&program.gate, &mut status, transport).await;
+    status
+}
+
+/// Adds version and counters, from wherever the program tells them.
+async fn describe(gate: &Gate, status: &mut RoleStatus, transport: &dyn Transport) {
+    let text = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).map(str::to_string);
+    match gate {
+        Gate::Role { address } => {
+            let Ok(report) = gates::role_status(*address, transport).await else { return };
+            status.version = text(&report, "version");
+            let counters = report.get("counters").and_then(Value::as_object).into_iter().flatten();
+            status.counters =
+                counters.filter_map(|(name, value)| Some((name.clone(), value.as_i64()?))).collect();
+        }
+        Gate::Nats { address } => {
+            let request = Request::get(Endpoint::Tcp(*address), "/varz");
+            let Ok(response) = transport.http(&request).await else { return };
+            let report: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+            status.version = text(&report, "version");
+            for name in ["connections", "slow_consumers", "in_msgs", "out_msgs", "in_bytes", "out_bytes"] {
+                if let Some(value) = report.get(name).and_then(Value::as_i64) {
+                    status.counters.insert(name.to_string(), value);
+                }
+            }
+        }
+        Gate::NodeRpc { address } => {
+            let Ok(stats) = gates::dev_stats(*address, transport).await else { return };
+            status.version = node_version(*address, transport).await;
+            for (name, pointer) in [
+                ("best_block", "/bestBlock"),
+                ("segments", "/segments/archived"),
+                ("slots_announced", "/slots/announced"),
+                ("slots_skipped", "/slots/skipped"),
+                ("blocks_signed", "/blocks/signed"),
+                ("rewards_signed", "/rewards/signed"),
+            ] {
+                status.counters.insert(name.to_string(), number(&stats, pointer).cast_signed());
+            }
+        }
+        Gate::FirstSolution { .. } => {}
+    }
+}
+
+async fn node_version(rpc: SocketAddr, transport: &dyn Transport) -> Option<String> {
+    let body = r#"{"jsonrpc":"2.0","id":1,"method":"system_version","params":[]}"#.to_string();
+    let request = Request::post(Endpoint::Tcp(rpc), "/", "application/json", body);
+    let response = transport.http(&request).await.ok()?;
+    let reply: Value = serde_json::from_slice(&response.body).ok()?;
+    reply.get("result")?.as_str().map(str::to_string)
+}
+
+fn cluster_status(roles: &[RoleStatus], stats: Value) -> ClusterStatus {
+    let counter = |role: Role, name: &str| {
+        let of_role = roles.iter().filter(move |status| status.role == role);
+        let values: Vec<u64> = of_role
+            .filter_map(|status| status.counters.get(name).and_then(|value| u64::try_from(*value).ok()))
+            .collect();
+        values
+    };
+    let rejected = stats.pointer("/solutions/rejected").and_then(Value::as_object).into_iter().flatten();
+    ClusterStatus {
+        segments: number(&stats, "/segments/archived"),
+        pieces_cached: counter(Role::ShardedCache, "pieces_cached").iter().sum(),
+        pieces_in_full_copy: counter(Role::FullPieceShardedCache, "pieces_cached")
+            .into_iter()
+            .max()
+            .unwrap_or(0),
+        sectors_plotted: counter(Role::PlotClient, "sectors_plotted").iter().sum(),
+        slots_seen: number(&stats, "/slots/announced"),
+        solutions: Solutions {
+            sent: number(&stats, "/solutions/received"),
+            accepted: number(&stats, "/solutions/accepted"),
+            ignored: number(&stats, "/solutions/ignored"),
+            rejected: rejected.map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0))).collect(),
+        },
+    }
+}
