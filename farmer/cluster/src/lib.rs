@@ -11,9 +11,13 @@ mod backoff;
 pub mod client;
 pub mod contract;
 mod error;
+mod secret;
+pub mod sharding;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod transfer;
 
 pub use backoff::Backoff;
 pub use client::{ClusterClient, ConnectionState, NatsOptions};
 pub use error::ClientError;
+pub use secret::{ClusterSecret, SecretError};

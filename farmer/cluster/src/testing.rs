@@ -177,3 +177,18 @@ impl Drop for NatsServer {
         self.kill();
     }
 }
+
+/// An authenticated transfer connection without the client on it, for tests of what peers must not do.
+///
+/// # Panics
+/// When the server does not take it.
+pub async fn raw_transfer_connection(address: SocketAddr, secret: &crate::ClusterSecret) -> TcpStream {
+    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
+    let instance = crate::contract::InstanceId::generate();
+    crate::transfer::handshake::as_client(&mut stream, address, secret, instance)
+        .await
+        .expect("the server takes the handshake");
+    let stream = stream.into_std().expect("the stream is registered");
+    stream.set_nonblocking(false).expect("the stream is open");
+    stream
+}
