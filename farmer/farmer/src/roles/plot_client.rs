@@ -1,10 +1,20 @@
 //! The plot-client.
 
+pub mod chain;
 pub mod expiry;
+pub mod farming;
 pub mod farms;
+pub mod handle;
 pub mod metrics;
+pub mod plotting;
+pub mod prove;
 pub mod queue;
+pub mod replot;
+pub mod rewards;
+pub mod scrub;
 pub mod slots;
+pub mod store;
+pub mod submit;
 
 use crate::cli::PlotClientArguments;
 use crate::roles::{Error, RoleContext};

@@ -3,6 +3,7 @@
 pub mod desk;
 pub mod leases;
 pub mod metrics;
+pub mod serve;
 pub mod spool;
 pub mod worker;
 

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use primitives::{Piece, PieceIndex};
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -12,35 +13,57 @@ const RETRY_MIN: Duration = Duration::from_secs(15);
 /// Longest such wait.
 const RETRY_MAX: Duration = Duration::from_secs(600);
 
+/// A piece that has arrived and has not been checked.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Its index.
+    pub index: PieceIndex,
+    /// The piece.
+    pub piece: Piece,
+    /// Who gave it, for the log.
+    pub from: Arc<str>,
+}
+
+#[derive(Debug, Default)]
+struct Arrived {
+    unchecked: HashMap<PieceIndex, Arrival>,
+    good: HashMap<PieceIndex, Piece>,
+}
+
 /// Pieces that are wanted and those that have arrived.
 #[derive(Debug)]
 pub struct Collection {
     wanted: BTreeSet<PieceIndex>,
-    found: Mutex<HashMap<PieceIndex, Piece>>,
+    arrived: Mutex<Arrived>,
 }
 
 impl Collection {
     /// Nothing of `wanted` has arrived yet.
     pub fn new(wanted: BTreeSet<PieceIndex>) -> Self {
-        Self { wanted, found: Mutex::default() }
+        Self { wanted, arrived: Mutex::default() }
     }
 
     /// Enters a piece; one that nobody wants or that is there already is dropped.
-    pub fn put(&self, index: PieceIndex, piece: Piece) {
-        if self.wanted.contains(&index) {
-            self.found.lock().entry(index).or_insert(piece);
+    pub fn put(&self, index: PieceIndex, piece: Piece, from: &Arc<str>) {
+        let mut arrived = self.arrived.lock();
+        if self.wanted.contains(&index) && !arrived.good.contains_key(&index) {
+            let arrival = Arrival { index, piece, from: Arc::clone(from) };
+            arrived.unchecked.entry(index).or_insert(arrival);
         }
     }
 
     /// Pieces that have not arrived.
     pub fn missing(&self) -> BTreeSet<PieceIndex> {
-        let found = self.found.lock();
-        self.wanted.iter().filter(|index| !found.contains_key(index)).copied().collect()
+        let arrived = self.arrived.lock();
+        let missing =
+            |index: &&PieceIndex| !arrived.good.contains_key(index) && !arrived.unchecked.contains_key(index);
+        self.wanted.iter().filter(missing).copied().collect()
     }
 
     /// Number of pieces that have arrived.
     pub fn len(&self) -> usize {
-        self.found.lock().len()
+        let arrived = self.arrived.lock();
+        arrived.good.len() + arrived.unchecked.len()
     }
 
     /// Whether nothing has arrived.
@@ -48,23 +71,42 @@ impl Collection {
         self.len() == 0
     }
 
-    /// Whether everything has arrived.
+    /// Whether everything has arrived and was found good.
     pub fn is_complete(&self) -> bool {
-        self.len() == self.wanted.len()
+        self.arrived.lock().good.len() == self.wanted.len()
     }
 
-    /// What has arrived.
+    /// What has arrived and was found good.
     pub fn into_pieces(self) -> HashMap<PieceIndex, Piece> {
-        self.found.into_inner()
+        self.arrived.into_inner().good
     }
 
-    /// A copy of one piece that has arrived.
-    pub fn get(&self, index: PieceIndex) -> Option<Piece> {
-        self.found.lock().get(&index).cloned()
+    /// Takes out what has not been checked.
+    fn take_unchecked(&self) -> Vec<Arrival> {
+        self.arrived.lock().unchecked.drain().map(|(_, arrival)| arrival).collect()
+    }
+
+    /// Enters what has been found good, and again what could not be checked.
+    fn put_checked(&self, checked: Result<Vec<Arrival>, Vec<Arrival>>) {
+        let mut arrived = self.arrived.lock();
+        match checked {
+            Ok(good) => arrived.good.extend(good.into_iter().map(|arrival| (arrival.index, arrival.piece))),
+            Err(unchecked) => {
+                arrived.unchecked.extend(unchecked.into_iter().map(|arrival| (arrival.index, arrival)));
+            }
+        }
     }
 }
 
-/// One kind of source. What it gives has been checked.
+/// Tells good pieces from bad ones.
+#[async_trait]
+pub trait Check: Send + Sync {
+    /// The good ones among `arrivals`; says in the log who gave the others. All are given back as an error when that
+    /// cannot be told now.
+    async fn check(&self, arrivals: Vec<Arrival>) -> Result<Vec<Arrival>, Vec<Arrival>>;
+}
+
+/// One kind of source. What it gives need not be good.
 #[async_trait]
 pub trait Source: Send + Sync {
     /// Name for the log.
@@ -75,44 +117,53 @@ pub trait Source: Send + Sync {
     async fn fetch(&self, collection: &Collection);
 }
 
-/// Fetches until everything is there; false when it was cancelled before.
+/// Fetches until everything is there and good; false when it was cancelled before.
 pub async fn collect(
-    sources: &[&dyn Source],
+    sources: &[Box<dyn Source>],
+    check: &dyn Check,
     collection: &Collection,
     cancelled: &CancellationToken,
 ) -> bool {
-    cancelled.run_until_cancelled(collect_all(sources, collection)).await.is_some()
+    cancelled.run_until_cancelled(collect_all(sources, check, collection)).await.is_some()
 }
 
-async fn collect_all(sources: &[&dyn Source], collection: &Collection) {
+/// One round over all sources; true when everything is there and good.
+pub async fn ask_around(sources: &[Box<dyn Source>], check: &dyn Check, collection: &Collection) -> bool {
+    for source in sources {
+        let had = collection.len();
+        source.fetch(collection).await;
+        let pieces = collection.len() - had;
+        tracing::debug!(
+            source = source.name(),
+            pieces,
+            missing = collection.missing().len(),
+            "Pieces fetched"
+        );
+        let unchecked = collection.take_unchecked();
+        if !unchecked.is_empty() {
+            collection.put_checked(check.check(unchecked).await);
+        }
+        if collection.is_complete() {
+            return true;
+        }
+    }
+    false
+}
+
+async fn collect_all(sources: &[Box<dyn Source>], check: &dyn Check, collection: &Collection) {
     let mut wait = RETRY_MIN;
     loop {
         let before = collection.len();
-        for source in sources {
-            if collection.is_complete() {
-                return;
-            }
-            let had = collection.len();
-            source.fetch(collection).await;
-            let pieces = collection.len() - had;
-            tracing::debug!(
-                source = source.name(),
-                pieces,
-                missing = collection.missing().len(),
-                "Pieces fetched"
-            );
-        }
-        if collection.is_complete() {
+        if collection.wanted.is_empty() || ask_around(sources, check, collection).await {
             return;
         }
         if collection.len() > before {
             wait = RETRY_MIN;
         }
         let missing = collection.missing();
-        let first = missing.first().expect("the collection is not complete");
         tracing::warn!(
             missing = missing.len(),
-            %first,
+            first = ?missing.first(),
             retry_in_s = wait.as_secs(),
             "No source has some of the pieces of a sector; those that arrived are kept"
         );
@@ -130,17 +181,18 @@ mod tests {
     /// Has some pieces, and others from some round on; remembers when it was asked.
     struct Scripted {
         has: Vec<(u64, usize)>,
+        lies: bool,
         asked: Mutex<Vec<(Instant, Vec<u64>)>>,
     }
 
     impl Scripted {
-        fn new(has: &[(u64, usize)]) -> Self {
-            Self { has: has.to_vec(), asked: Mutex::default() }
+        fn new(has: &[(u64, usize)], lies: bool) -> Arc<Self> {
+            Arc::new(Self { has: has.to_vec(), lies, asked: Mutex::default() })
         }
     }
 
     #[async_trait]
-    impl Source for Scripted {
+    impl Source for Arc<Scripted> {
         fn name(&self) -> &'static str {
             "scripted"
         }
@@ -151,10 +203,27 @@ mod tests {
             self.asked.lock().push((Instant::now(), missing.clone()));
             for (index, from_round) in &self.has {
                 if missing.contains(index) && round >= *from_round {
-                    collection.put(PieceIndex(*index), Piece::zeroed());
+                    let mut piece = Piece::zeroed();
+                    piece.as_bytes_mut()[0] = u8::from(self.lies);
+                    collection.put(PieceIndex(*index), piece, &"scripted".into());
                 }
             }
         }
+    }
+
+    /// Good pieces begin with a zero.
+    struct FirstByte;
+
+    #[async_trait]
+    impl Check for FirstByte {
+        async fn check(&self, mut arrivals: Vec<Arrival>) -> Result<Vec<Arrival>, Vec<Arrival>> {
+            arrivals.retain(|arrival| arrival.piece.as_bytes()[0] == 0);
+            Ok(arrivals)
+        }
+    }
+
+    fn boxed(sources: &[&Arc<Scripted>]) -> Vec<Box<dyn Source>> {
+        sources.iter().map(|source| Box::new(Arc::clone(source)) as Box<dyn Source>).collect()
     }
 
     fn wanted(indices: &[u64]) -> Collection {
@@ -167,10 +236,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_source_is_asked_for_what_those_before_it_lack() {
-        let (first, second, third) =
-            (Scripted::new(&[(1, 0), (9, 0)]), Scripted::new(&[(1, 0), (2, 0), (3, 0)]), Scripted::new(&[]));
+        let (first, second, third) = (
+            Scripted::new(&[(1, 0), (9, 0)], false),
+            Scripted::new(&[(1, 0), (2, 0), (3, 0)], false),
+            Scripted::new(&[], false),
+        );
         let collection = wanted(&[1, 2, 3]);
-        assert!(collect(&[&first, &second, &third], &collection, &CancellationToken::new()).await);
+        assert!(
+            collect(&boxed(&[&first, &second, &third]), &FirstByte, &collection, &CancellationToken::new())
+                .await
+        );
         assert_eq!(asked(&first), [[1, 2, 3]]);
         assert_eq!(asked(&second), [[2, 3]]);
         assert!(asked(&third).is_empty());
@@ -178,10 +253,20 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn bad_pieces_are_had_from_the_next_source() {
+        let liar = Scripted::new(&[(1, 0), (2, 0)], true);
+        let honest = Scripted::new(&[(1, 0), (2, 0)], false);
+        let collection = wanted(&[1, 2]);
+        assert!(collect(&boxed(&[&liar, &honest]), &FirstByte, &collection, &CancellationToken::new()).await);
+        assert_eq!(asked(&honest), [[1, 2]]);
+        assert!(collection.into_pieces().values().all(|piece| piece.as_bytes()[0] == 0));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn waits_grow_and_what_arrived_is_kept() {
-        let source = Scripted::new(&[(1, 0), (2, 2), (3, 9)]);
+        let source = Scripted::new(&[(1, 0), (2, 2), (3, 9)], false);
         let collection = wanted(&[1, 2, 3]);
-        assert!(collect(&[&source], &collection, &CancellationToken::new()).await);
+        assert!(collect(&boxed(&[&source]), &FirstByte, &collection, &CancellationToken::new()).await);
         let expected: Vec<Vec<u64>> = [vec![vec![1, 2, 3]], vec![vec![2, 3]; 2], vec![vec![3]; 7]].concat();
         assert_eq!(asked(&source), expected);
         let times = source.asked.lock();
@@ -192,7 +277,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn cancelling_ends_the_wait() {
-        let source = Scripted::new(&[]);
+        let source = Scripted::new(&[], false);
         let cancelled = CancellationToken::new();
         let later = cancelled.clone();
         tokio::spawn(async move {
@@ -200,7 +285,7 @@ mod tests {
             later.cancel();
         });
         let start = Instant::now();
-        assert!(!collect(&[&source], &wanted(&[7]), &cancelled).await);
+        assert!(!collect(&boxed(&[&source]), &FirstByte, &wanted(&[7]), &cancelled).await);
         assert_eq!(start.elapsed(), Duration::from_secs(20));
     }
 }

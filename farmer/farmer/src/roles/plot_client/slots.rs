@@ -1,35 +1,52 @@
 //! Which slots are new and which solutions were sent before: pure, without clock.
 
+use cluster::contract::InstanceId;
 use primitives::{Blake3Hash, PieceOffset, PublicKey, ScalarBytes, SectorIndex, SlotNumber, Solution};
 use std::collections::{BTreeMap, HashSet};
 
 /// Slots remembered: copies from other controllers come within a few seconds.
 const SLOTS_REMEMBERED: usize = 64;
+/// Two challenges for one slot are a fork; many are an attack on memory.
+const CHALLENGES_PER_SLOT: usize = 8;
+/// Controllers remembered for each slot.
+const CONTROLLERS_PER_SLOT: usize = 64;
 
-/// Passes the first copy of each slot. Every controller broadcasts its node's slots; nodes on two forks may differ in
-/// the challenge, and then both are slots of their own.
+/// Passes the first copy of each slot and remembers who else has it. Every controller broadcasts its node's slots; nodes
+/// on two forks may differ in the challenge, and then both are slots of their own.
 #[derive(Debug, Default)]
 pub struct SlotGate {
-    seen: BTreeMap<SlotNumber, Vec<Blake3Hash>>,
+    seen: BTreeMap<SlotNumber, Vec<(Blake3Hash, Vec<InstanceId>)>>,
 }
 
 impl SlotGate {
     /// Whether this is the first copy of a slot that is not older than all remembered.
-    pub fn is_first(&mut self, slot: SlotNumber, challenge: &Blake3Hash) -> bool {
+    pub fn is_first(&mut self, slot: SlotNumber, challenge: &Blake3Hash, controller: InstanceId) -> bool {
         let oldest = self.seen.first_key_value().map(|(slot, _)| *slot);
         if self.seen.len() >= SLOTS_REMEMBERED && oldest.is_some_and(|oldest| slot < oldest) {
             return false;
         }
         let challenges = self.seen.entry(slot).or_default();
-        // Two challenges a slot are a fork; many are an attack on memory.
-        if challenges.contains(challenge) || challenges.len() >= 8 {
+        if let Some((_, controllers)) = challenges.iter_mut().find(|(known, _)| known == challenge) {
+            if !controllers.contains(&controller) && controllers.len() < CONTROLLERS_PER_SLOT {
+                controllers.push(controller);
+            }
             return false;
         }
-        challenges.push(*challenge);
+        if challenges.len() >= CHALLENGES_PER_SLOT {
+            return false;
+        }
+        challenges.push((*challenge, vec![controller]));
         if self.seen.len() > SLOTS_REMEMBERED {
             self.seen.pop_first();
         }
         true
+    }
+
+    /// Controllers whose copy of the slot has come, in that order.
+    pub fn controllers(&self, slot: SlotNumber, challenge: &Blake3Hash) -> Vec<InstanceId> {
+        let challenges = self.seen.get(&slot).into_iter().flatten();
+        let same = challenges.filter(|(known, _)| known == challenge);
+        same.flat_map(|(_, controllers)| controllers).copied().collect()
     }
 }
 
@@ -71,6 +88,7 @@ mod tests {
     use super::*;
     use primitives::solutions::PosProof;
     use primitives::{ChunkWitness, HistorySize, RecordCommitment, RecordWitness};
+    use ulid::Ulid;
 
     fn solution(farm: u8, piece_offset: u16) -> Solution {
         Solution {
@@ -88,17 +106,21 @@ mod tests {
     }
 
     #[test]
-    fn first_copies_pass_once() {
+    fn first_copies_pass_once_and_all_controllers_are_known() {
         let mut gate = SlotGate::default();
         let (one, two) = (Blake3Hash([1; 32]), Blake3Hash([2; 32]));
-        assert!(gate.is_first(5, &one));
-        assert!(!gate.is_first(5, &one));
-        assert!(gate.is_first(5, &two), "a fork's slot is another slot");
-        assert!(gate.is_first(4, &one), "late but new");
+        let [a, b] = [1, 2].map(|id| InstanceId(Ulid(id)));
+        assert!(gate.is_first(5, &one, a));
+        assert!(!gate.is_first(5, &one, b));
+        assert!(!gate.is_first(5, &one, b));
+        assert_eq!(gate.controllers(5, &one), [a, b]);
+        assert!(gate.is_first(5, &two, b), "a fork's slot is another slot");
+        assert_eq!(gate.controllers(5, &two), [b]);
+        assert!(gate.is_first(4, &one, a), "late but new");
         for slot in 6..200 {
-            assert!(gate.is_first(slot, &one));
+            assert!(gate.is_first(slot, &one, a));
         }
-        assert!(!gate.is_first(5, &Blake3Hash([3; 32])), "forgotten slots are old slots");
+        assert!(!gate.is_first(5, &Blake3Hash([3; 32]), a), "forgotten slots are old slots");
         assert_eq!(gate.seen.len(), SLOTS_REMEMBERED);
     }
 

@@ -5,6 +5,7 @@
 
 use super::leases::SectorRequest;
 use cluster::contract::LeaseKey;
+use cluster::transfer::SectorManifest;
 use primitives::sectors::SectorMetadata;
 use primitives::{Blake3Hash, SectorGeometry};
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -64,6 +65,8 @@ fn io_error<'a>(action: &'static str, path: &'a Path, size: u64) -> impl Fn(io::
 pub struct SpooledSector {
     /// What it is.
     pub header: SpoolHeader,
+    /// The same for plot-clients.
+    pub manifest: Arc<SectorManifest>,
     /// Its bytes, open for reading: whoever still sends them may finish when the sector is removed.
     pub file: File,
 }
@@ -169,7 +172,8 @@ impl Spool {
             let source = io::Error::other(format!("it has {found} bytes, {size} are due"));
             return Err(SpoolError::Io { action: "use", path, source });
         }
-        Ok(SpooledSector { header, file })
+        let manifest = Arc::new(header.manifest());
+        Ok(SpooledSector { header, manifest, file })
     }
 
     /// Begins a sector: all its room is taken at once, so that a full disk is found before anything is encoded.

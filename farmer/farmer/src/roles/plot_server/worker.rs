@@ -5,7 +5,7 @@
 use super::desk::{Desk, Work};
 use super::leases::{Failure, SectorRequest};
 use super::spool::{BLOCK_SIZE, PartialSector, SpoolError, SpooledSector};
-use crate::roles::piece_source::{Collection, Source, collect};
+use crate::roles::piece_source::{Collection, PieceSources, collect};
 use crate::shutdown::Shutdown;
 use farming::encoding::{EncodeError, EncodedSector, PieceInput, SectorEncoder, SectorPlan};
 use parking_lot::Mutex;
@@ -27,8 +27,8 @@ const POLL: Duration = Duration::from_millis(500);
 pub struct Workshop {
     /// The desk.
     pub desk: Arc<Desk>,
-    /// Where pieces come from, in the order in which they are asked.
-    pub sources: Vec<Box<dyn Source>>,
+    /// Where pieces come from.
+    pub pieces: PieceSources,
     /// The encoder, lent to one worker at a time.
     pub encoder: tokio::sync::Mutex<Option<SectorEncoder>>,
     /// Threads of the encoder.
@@ -121,7 +121,7 @@ impl Workshop {
         let indices = plan.piece_indexes();
         let collection = Collection::new(indices.iter().copied().collect());
         let started = Instant::now();
-        let sources: Vec<&dyn Source> = self.sources.iter().map(|source| &**source).collect();
+        let PieceSources { sources, check } = &self.pieces;
         let watch = async {
             loop {
                 tokio::time::sleep(POLL).await;
@@ -129,7 +129,7 @@ impl Workshop {
             }
         };
         let complete = tokio::select! {
-            complete = collect(&sources, &collection, &work.cancelled) => complete,
+            complete = collect(sources, &**check, &collection, &work.cancelled) => complete,
             () = watch => false,
         };
         if !complete {

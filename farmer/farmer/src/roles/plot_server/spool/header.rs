@@ -4,18 +4,19 @@
 
 use super::super::leases::SectorRequest;
 use cluster::contract::LeaseKey;
+use cluster::transfer::SectorManifest;
 use parity_scale_codec::{Decode, Encode};
 use primitives::hashes::blake3_hash;
 use primitives::rpc::FarmerProtocolInfo;
 use primitives::sectors::SectorMetadata;
-use primitives::{Blake3Hash, HistorySize, PublicKey, SectorGeometry, SectorIndex};
+use primitives::{Blake3Checksummed, Blake3Hash, HistorySize, PublicKey, SectorGeometry, SectorIndex};
 
 /// First bytes of a header file.
 const MAGIC: [u8; 8] = *b"ATNSPOOL";
 /// Version written and understood.
 const VERSION: u16 = 1;
 /// Bytes of a block that is hashed by itself.
-pub const BLOCK_SIZE: usize = 1024 * 1024;
+pub const BLOCK_SIZE: usize = cluster::transfer::SECTOR_BLOCK_SIZE;
 /// No header is longer: that of the largest possible sector has about 2.2 MB.
 pub const SIZE_MAX: u64 = 4 * 1024 * 1024;
 
@@ -62,6 +63,15 @@ impl SpoolHeader {
     /// Bytes of the sector.
     pub fn sector_size(&self) -> u64 {
         SectorGeometry::new(self.request.pieces_in_sector).sector_size() as u64
+    }
+
+    /// What a plot-client has to know of the sector.
+    pub fn manifest(&self) -> SectorManifest {
+        SectorManifest {
+            size_bytes: self.sector_size(),
+            metadata: Blake3Checksummed(self.metadata.clone()).encode(),
+            block_hashes: self.block_hashes.clone(),
+        }
     }
 
     /// The bytes of the file.

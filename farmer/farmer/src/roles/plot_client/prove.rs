@@ -1,0 +1,252 @@
+//! From a winning chunk to a solution that is worth handing in: by a proof-server, by this host's own CPU when none
+//! answers and there is time, and verified either way.
+
+use super::handle::FarmHandle;
+use super::metrics::Metrics;
+use super::submit::Slot;
+use crate::roles::proof_server::bench::Bench;
+use archiving::Kzg;
+use cluster::contract::{ProveError, ProveRequest};
+use cluster::{ClientError, ClusterClient};
+use farming::proving::{ProofInput, ProofTarget, ProvableChunk, prepare_proof_request};
+use farming::sector::{RecordChunksMode, SectorReadError};
+use farming::verification::verify_solution_for_challenge;
+use parity_scale_codec::Encode;
+use parking_lot::Mutex;
+use primitives::{PublicKey, Solution};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Time kept for handing the solution in.
+const HAND_IN: Duration = Duration::from_millis(300);
+/// A proof-server that is busy is not the only one: how often another is asked.
+const BUSY_RETRIES: usize = 2;
+/// Wait before another is asked.
+const BUSY_WAIT: Duration = Duration::from_millis(100);
+
+/// What is assumed of proof-servers until one has answered.
+const FIRST_ANSWER: Duration = Duration::from_millis(2500);
+
+/// How proof-servers have been answering.
+#[derive(Debug)]
+pub struct RemoteHabit {
+    usual: Duration,
+    silent: bool,
+}
+
+impl Default for RemoteHabit {
+    fn default() -> Self {
+        Self { usual: FIRST_ANSWER, silent: false }
+    }
+}
+
+impl RemoteHabit {
+    fn answered(&mut self, took: Duration) {
+        self.usual = (self.usual * 3 + took) / 4;
+        self.silent = false;
+    }
+
+    /// How long an answer may be waited for without doubt: an own proof beside one that is about to come would only slow
+    /// it down where both run on the same host. After a silence nothing is waited for.
+    fn patience(&self) -> Duration {
+        if self.silent { Duration::ZERO } else { self.usual.mul_f64(1.5) }
+    }
+}
+
+/// Has proofs made.
+pub struct Prover {
+    /// The cluster.
+    pub client: ClusterClient,
+    /// For the verification.
+    pub kzg: Kzg,
+    /// This host's own CPU.
+    pub bench: Arc<Bench>,
+    /// Who is paid.
+    pub reward_address: PublicKey,
+    /// How proof-servers have been answering.
+    pub habit: Mutex<RemoteHabit>,
+    /// Counters.
+    pub metrics: Metrics,
+}
+
+/// Why there is no solution.
+#[derive(Debug)]
+enum Failure {
+    /// There was no time.
+    Late,
+    /// The sector was replaced meanwhile.
+    Replaced,
+    /// The plot is damaged there.
+    Damaged(String),
+    /// Anything else.
+    Other(String),
+}
+
+impl Prover {
+    /// The solution of a winning chunk; none when it cannot be had, which is counted and logged.
+    pub async fn prove(&self, handle: &FarmHandle, slot: &Slot, chunk: ProvableChunk) -> Option<Solution> {
+        let sector_index = chunk.sector.sector_index;
+        match self.try_prove(handle, slot, chunk).await {
+            Ok(solution) => return Some(solution),
+            Err(Failure::Late) => {
+                self.metrics.proofs_late.inc();
+                tracing::warn!(slot = slot.number, sector_index, "No proof in time");
+            }
+            Err(Failure::Replaced) => {}
+            Err(Failure::Damaged(reason)) => {
+                self.metrics.proofs_failed.inc("Damaged");
+                tracing::error!(farm = %handle.farm.id(), sector_index, "The plot gives no valid proof: {reason}");
+                handle.suspect(sector_index, reason);
+            }
+            Err(Failure::Other(reason)) => {
+                self.metrics.proofs_failed.inc("Other");
+                tracing::error!(farm = %handle.farm.id(), sector_index, "No proof: {reason}");
+            }
+        }
+        None
+    }
+
+    async fn try_prove(
+        &self,
+        handle: &FarmHandle,
+        slot: &Slot,
+        chunk: ProvableChunk,
+    ) -> Result<Solution, Failure> {
+        let target = ProofTarget {
+            slot_number: slot.number,
+            global_challenge: slot.challenge,
+            public_key: handle.public_key(),
+            reward_address: self.reward_address,
+        };
+        let farm = Arc::clone(&handle.farm);
+        let reading = tokio::task::spawn_blocking(move || {
+            prepare_proof_request(farm.plot(), &chunk, &target, RecordChunksMode::default())
+        });
+        let input = match reading.await {
+            Ok(Ok(input)) => input,
+            Ok(Err(SectorReadError::Replaced)) => return Err(Failure::Replaced),
+            Ok(Err(error)) if error.is_corruption() => return Err(Failure::Damaged(error.to_string())),
+            Ok(Err(error)) => return Err(Failure::Other(error.to_string())),
+            Err(error) => return Err(Failure::Other(error.to_string())),
+        };
+        self.race(slot, input).await
+    }
+
+    /// Asks a proof-server, and begins to help itself when there is none, or when one is slower than usual and waiting
+    /// any longer would leave no time.
+    async fn race(&self, slot: &Slot, input: ProofInput) -> Result<Solution, Failure> {
+        let deadline = slot.deadline.checked_sub(HAND_IN).unwrap_or(slot.deadline);
+        let last_start = deadline.checked_sub(self.bench.estimate().mul_f64(1.2)).unwrap_or(slot.arrived);
+        let own_start = match self.habit.lock().patience() {
+            Duration::ZERO => slot.arrived,
+            patience => last_start.max(Instant::now() + patience),
+        };
+        let remote = self.remote(slot, &input, deadline);
+        tokio::pin!(remote);
+        let mut remote_open = true;
+        tokio::select! {
+            biased;
+            answer = &mut remote => match answer {
+                Some(solution) => return Ok(solution),
+                None => remote_open = false,
+            },
+            () = tokio::time::sleep_until(own_start.into()) => {}
+        }
+        let own = self.own(slot, &input, deadline);
+        tokio::pin!(own);
+        loop {
+            tokio::select! {
+                answer = &mut remote, if remote_open => match answer {
+                    Some(solution) => return Ok(solution),
+                    None => remote_open = false,
+                },
+                answer = &mut own => match answer {
+                    Err(Failure::Late) if remote_open => return remote.await.ok_or(Failure::Late),
+                    answer => return answer,
+                },
+            }
+        }
+    }
+
+    /// A proof-server's solution, verified; none when none gives one in time.
+    async fn remote(&self, slot: &Slot, input: &ProofInput, deadline: Instant) -> Option<Solution> {
+        let encoded = input.encode();
+        for _ in 0..=BUSY_RETRIES {
+            let left = deadline.checked_duration_since(Instant::now())?;
+            self.metrics.proofs_requested.inc();
+            let request = ProveRequest { deadline_ms: left.as_millis() as u32, input: encoded.clone() };
+            let asked = Instant::now();
+            let answer = self.client.request_within(&request, left).await;
+            match &answer {
+                Ok(Ok(_)) => self.habit.lock().answered(asked.elapsed()),
+                Err(ClientError::TimedOut { .. }) => self.habit.lock().silent = true,
+                Ok(Err(_)) | Err(_) => {}
+            }
+            match answer {
+                Ok(Ok(solution)) => match self.verified(slot, input, solution).await {
+                    Ok(solution) => return Some(solution),
+                    Err(reason) => {
+                        self.metrics.proofs_failed.inc("Invalid");
+                        tracing::error!(
+                            slot = slot.number,
+                            "A proof-server's solution is not used: {reason}"
+                        );
+                        return None;
+                    }
+                },
+                Ok(Err(ProveError::Busy)) => tokio::time::sleep(BUSY_WAIT).await,
+                Ok(Err(error)) => {
+                    tracing::warn!(slot = slot.number, "A proof-server gives no solution: {error}");
+                    return None;
+                }
+                Err(error) => {
+                    tracing::debug!(slot = slot.number, "No proof-server: {error}");
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    /// This host's own solution, verified.
+    async fn own(&self, slot: &Slot, input: &ProofInput, deadline: Instant) -> Result<Solution, Failure> {
+        let solution = match self.bench.prove(input.clone(), deadline).await {
+            Ok(solution) => solution,
+            Err(ProveError::Busy | ProveError::TooLate) => return Err(Failure::Late),
+            Err(ProveError::DamagedRecord(reason)) => return Err(Failure::Damaged(reason)),
+            Err(ProveError::InvalidInput(reason) | ProveError::Failed(reason)) => {
+                return Err(Failure::Other(reason));
+            }
+        };
+        self.metrics.proofs_local.inc();
+        self.verified(slot, input, solution).await.map_err(Failure::Damaged)
+    }
+
+    /// The solution if it answers the input and is valid.
+    async fn verified(
+        &self,
+        slot: &Slot,
+        input: &ProofInput,
+        solution: Solution,
+    ) -> Result<Solution, String> {
+        let asked = solution.public_key == input.public_key
+            && solution.reward_address == input.reward_address
+            && solution.sector_index == input.sector_index
+            && solution.history_size == input.history_size
+            && solution.piece_offset == input.piece_offset
+            && solution.record_commitment == input.metadata.commitment
+            && solution.record_witness == input.metadata.witness;
+        if !asked {
+            return Err("it answers another question".into());
+        }
+        let (kzg, challenge, range) = (self.kzg.clone(), slot.challenge, slot.voting_range);
+        let verification = tokio::task::spawn_blocking(move || {
+            verify_solution_for_challenge(&kzg, &solution, &challenge, range, None).map(|_| solution)
+        });
+        match verification.await {
+            Ok(Ok(solution)) => Ok(solution),
+            Ok(Err(error)) => Err(error.to_string()),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+}
