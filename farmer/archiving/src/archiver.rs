@@ -5,9 +5,7 @@ mod items;
 mod packing;
 
 pub use encoding::extend_commitments;
-pub(crate) use encoding::{
-    TILE, commitment_scalar, extend_record_commitments, segment_polynomial, witnesses,
-};
+pub(crate) use encoding::{TILE, commitment_scalar, segment_polynomial, witnesses};
 pub use items::{SegmentItem, SegmentItemError};
 pub use packing::{Packer, RawSegment};
 

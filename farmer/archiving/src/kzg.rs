@@ -207,7 +207,7 @@ impl Kzg {
         Commitment(bls::multiply_sum(&self.0.srs.g1()[..scalars.len()], &scalars).to_affine())
     }
 
-    fn commit_point(&self, coefficients: &[Scalar]) -> G1 {
+    pub(crate) fn commit_point(&self, coefficients: &[Scalar]) -> G1 {
         let g1 = self.0.srs.g1();
         let table = match coefficients.len() {
             ..=SMALL => self.0.small.get_or_init(|| FixedBase::new(&g1[..SMALL], SMALL_WINDOW)),

@@ -4,6 +4,7 @@
 //! work runs in the rayon pool of the caller.
 
 mod bls;
+mod combination;
 mod msm;
 mod simd;
 
@@ -20,4 +21,4 @@ pub use bls::PointError;
 pub use kzg::{Commitment, Kzg, KzgError, Polynomial, Witness};
 pub use scalar::Scalar;
 pub use srs::{Srs, SrsError, SrsKind};
-pub use verification::{PieceToVerify, verify_piece, verify_pieces, verify_pieces_together};
+pub use verification::{InvalidPiece, PieceToVerify, verify_piece, verify_pieces, verify_pieces_together};

@@ -43,6 +43,20 @@ pub enum ReconstructionError {
         /// Index of the record, 0..128.
         record: usize,
     },
+    /// A commitment is not that of its record.
+    #[error("the piece at position {position} is invalid: its commitment does not belong to its record")]
+    Commitment {
+        /// Position of the piece.
+        position: usize,
+    },
+    /// More pieces are there than needed, and one is not what the others make it.
+    #[error(
+        "the pieces do not belong together: the one at position {position} is not what the others make it"
+    )]
+    Contradiction {
+        /// Position of the piece.
+        position: usize,
+    },
     /// The segment's bytes are no sequence of items.
     #[error(transparent)]
     Items(#[from] SegmentItemError),

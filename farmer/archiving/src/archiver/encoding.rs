@@ -81,7 +81,7 @@ fn extend_records(raw: &[u8], pieces: &mut [Piece]) {
 }
 
 /// All commitments of a segment in order of position, from those of its source records.
-pub(crate) fn extend_record_commitments(source: &[Commitment]) -> Vec<RecordCommitment> {
+fn extend_record_commitments(source: &[Commitment]) -> Vec<RecordCommitment> {
     let all = extend_commitments(source).expect("a segment has 128 source records");
     all.into_iter().map(RecordCommitment::from).collect()
 }

@@ -339,11 +339,8 @@ fn prefetch(source: &[Point], jobs: &[Job]) {
     for job in jobs {
         for index in [job.left, job.right] {
             let point = &source[(index & !NEGATIVE) as usize];
-            // SAFETY: a prefetch reads nothing; the addresses are those of a point.
-            unsafe {
-                _mm_prefetch::<_MM_HINT_T0>(point.x.as_ptr().cast());
-                _mm_prefetch::<_MM_HINT_T0>(point.y.as_ptr().cast());
-            }
+            _mm_prefetch::<_MM_HINT_T0>(point.x.as_ptr().cast());
+            _mm_prefetch::<_MM_HINT_T0>(point.y.as_ptr().cast());
         }
     }
 }
