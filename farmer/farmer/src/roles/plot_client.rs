@@ -1,4 +1,8 @@
-//! The plot-client.
+//! The plot-client: keeps farms, has their sectors plotted, audits them every slot and hands solutions in.
+//!
+//! One handle (`handle`) for each farm is what its tasks share: plotting (`plotting`, `store`, `queue`), expiry (`replot`,
+//! `expiry`), farming (`farming`, `prove`, `submit`, `slots`), the scrub (`scrub`). Reward signatures (`rewards`) are for
+//! all farms together.
 
 pub mod chain;
 pub mod expiry;
@@ -16,8 +20,127 @@ pub mod slots;
 pub mod store;
 pub mod submit;
 
+use self::farming::Farming;
 use crate::cli::PlotClientArguments;
+use crate::roles::context::Chain;
+use crate::roles::proof_server::bench::Bench;
 use crate::roles::{Error, RoleContext};
+use ::farming::proving::CpuProver;
+use archiving::Kzg;
+use chain::ChainFeed;
+use cluster::contract::{RewardSigningBroadcast, SlotBroadcast};
+use cluster::{ClusterClient, ClusterSecret};
+use handle::FarmHandle;
+use metrics::Metrics;
+use parking_lot::Mutex;
+use plotting::Plotter;
+use prove::Prover;
+use slots::SlotGate;
+use std::sync::Arc;
+use std::time::Duration;
+use submit::Counter;
+use tokio::task::JoinSet;
+
+/// Threads of the audits for each farm: its disk shows its speed only when several reads are on their way.
+const AUDIT_THREADS_PER_FARM: usize = 4;
+/// Threads of all audits at most.
+const AUDIT_THREADS_MAX: usize = 128;
+/// How often the number of plotted sectors is counted.
+const COUNT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// What a plot-client works with in its cluster.
+pub struct Surroundings {
+    /// The cluster.
+    pub client: ClusterClient,
+    /// What peers prove to each other.
+    pub secret: ClusterSecret,
+    /// For proofs and their verification.
+    pub kzg: Kzg,
+    /// The chain that is farmed.
+    pub chain: Chain,
+}
+
+/// Farms until the shutdown.
+///
+/// # Errors
+/// When the arguments cannot be used, or no farm can be opened.
+pub async fn serve(
+    context: &RoleContext,
+    arguments: &PlotClientArguments,
+    surroundings: Surroundings,
+) -> Result<(), Error> {
+    let Surroundings { client, secret, kzg, chain } = surroundings;
+    let reward_address = farms::reward_address(&arguments.reward_address)?;
+    let metrics = Metrics::new(&context.status);
+    let protocol_info = chain.info.protocol_info;
+    let opened = context.unless_stopped(farms::open_farms(arguments, &chain.info)).await??;
+    let handle = |farm| Arc::new(FarmHandle::new(farm, protocol_info.min_sector_lifetime, metrics.clone()));
+    let handles: Vec<_> = opened.into_iter().map(handle).collect();
+    metrics.sectors_total.set(handles.iter().map(|handle| i64::from(handle.farm.geometry().sectors)).sum());
+
+    let feed = Arc::new(ChainFeed::new(client.clone(), protocol_info.history_size));
+    let gate = Arc::new(Mutex::new(SlotGate::default()));
+    let prover = Prover {
+        client: client.clone(),
+        kzg: kzg.clone(),
+        bench: Arc::new(Bench::new(Arc::new(CpuProver::new(kzg)), 1)),
+        reward_address,
+        habit: Mutex::default(),
+        metrics: metrics.clone(),
+    };
+    let farming = Arc::new(Farming {
+        handles: handles.clone(),
+        prover,
+        counter: Counter::new(Arc::new(client.clone()), Arc::clone(&gate), metrics.clone()),
+        gate,
+        pool: audit_pool(handles.len())?,
+        farming_timeout: chain.info.farming_timeout,
+        metrics: metrics.clone(),
+    });
+    let plotter =
+        Arc::new(Plotter::new(client.clone(), secret, context.instance, Arc::clone(&feed), metrics.clone()));
+
+    let slots = client.listen::<SlotBroadcast>().await?;
+    let rewards = client.listen::<RewardSigningBroadcast>().await?;
+    let mut tasks = JoinSet::new();
+    tasks.spawn(farming.run(slots));
+    tasks.spawn(rewards::run(client, handles.clone(), metrics.clone(), rewards));
+    tasks.spawn(replot::run(Arc::clone(&feed), handles.clone(), arguments.new_segment_delay_max));
+    tasks.spawn(async move { feed.follow().await });
+    tasks.spawn(count(handles.clone(), metrics.clone()));
+    for handle in &handles {
+        tasks.spawn(scrub::run(Arc::clone(handle), metrics.clone(), context.shutdown.clone()));
+    }
+    tasks.spawn(async move {
+        plotter.find_spooled(&handles).await;
+        let plotting = handles.iter().map(|handle| Arc::clone(&plotter).run(Arc::clone(handle)));
+        futures::future::join_all(plotting).await;
+    });
+    context.run_until_shutdown().await;
+    // What is in the middle of something is made to be cut off there: a sector that is not whole does not count.
+    tasks.abort_all();
+    Ok(())
+}
+
+/// Threads of the audits: they wait for disks more than they compute.
+fn audit_pool(farms: usize) -> Result<Arc<rayon::ThreadPool>, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = (farms * AUDIT_THREADS_PER_FARM).clamp(cores, AUDIT_THREADS_MAX.max(cores));
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("audit-{index}"))
+        .build();
+    pool.map(Arc::new)
+        .map_err(|error| Error::Internal(format!("the threads of the audits do not start: {error}")))
+}
+
+async fn count(handles: Vec<Arc<FarmHandle>>, metrics: Metrics) {
+    let mut interval = tokio::time::interval(COUNT_INTERVAL);
+    loop {
+        interval.tick().await;
+        metrics.sectors_plotted.set(handles.iter().map(|handle| handle.plotted() as i64).sum());
+    }
+}
 
 /// Runs a plot-client until the shutdown.
 ///

@@ -1,4 +1,7 @@
-//! The plot-server.
+//! The plot-server: encodes sectors for plot-clients and keeps them until they are stored.
+//!
+//! `desk` answers plot-clients out of the lease table (`leases`) and the spool; `serve` puts it on NATS and TCP; workers
+//! (`worker`) fetch pieces, encode, and fill the spool.
 
 pub mod desk;
 pub mod leases;
@@ -8,7 +11,152 @@ pub mod spool;
 pub mod worker;
 
 use crate::cli::PlotServerArguments;
+use crate::roles::piece_source::PieceSources;
+use crate::roles::piece_source::caches::Caches;
+use crate::roles::piece_source::directory::CacheDirectory;
 use crate::roles::{Error, RoleContext};
+use archiving::Kzg;
+use cluster::transfer::{ServerOptions, TransferPool, TransferServer};
+use cluster::{ClusterClient, ClusterSecret};
+use desk::Desk;
+use farming::encoding::SectorEncoder;
+use metrics::Metrics;
+use serve::Window;
+use spool::{Spool, SpoolError, SpooledSector};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+use worker::{WORKERS, Workshop};
+
+/// How often leases are looked at.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long transfers in hand may take at the shutdown.
+const DRAIN: Duration = Duration::from_millis(800);
+/// How nice the encoder's threads are: audits and proofs on the same host go first.
+const ENCODER_NICENESS: i32 = 19;
+
+impl From<SpoolError> for Error {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::Io { action, path, source } => Self::Io { action, path, source },
+            SpoolError::Locked(_) => Self::Config(error.to_string()),
+            SpoolError::NoSpace { .. } => Self::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// What a plot-server works with in its cluster.
+pub struct Surroundings {
+    /// The cluster.
+    pub client: ClusterClient,
+    /// What peers prove to each other.
+    pub secret: ClusterSecret,
+    /// For the check of pieces and their reconstruction.
+    pub kzg: Kzg,
+    /// The caches that are there.
+    pub caches: Arc<dyn CacheDirectory>,
+}
+
+/// Serves until the shutdown.
+///
+/// # Errors
+/// When the spool or the port cannot be used.
+pub async fn serve(
+    context: &RoleContext,
+    arguments: &PlotServerArguments,
+    surroundings: Surroundings,
+) -> Result<(), Error> {
+    let Surroundings { client, secret, kzg, caches } = surroundings;
+    let metrics = Metrics::new(&context.status);
+    let spool = Spool::open(&arguments.base_path)?;
+    let recovered = context.unless_stopped(recover(context, spool)).await?;
+    let (spool, sound) = recovered?;
+    let desk = Arc::new(Desk::new(spool, sound, arguments.spool_sectors, metrics));
+
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024);
+    let pool = encoder_pool(threads)?;
+    let caches = Caches::new(caches, TransferPool::new(secret.clone(), context.instance));
+    let workshop = Arc::new(Workshop {
+        desk: Arc::clone(&desk),
+        pieces: PieceSources::new(&client, &kzg, caches, &pool, arguments.priority_cache),
+        encoder: tokio::sync::Mutex::new(Some(SectorEncoder::cpu(threads))),
+        pool,
+        shutdown: context.shutdown.clone(),
+    });
+
+    let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, arguments.listen_port));
+    let mut options = ServerOptions::new(secret, context.instance);
+    options.sectors = Some(Arc::clone(&desk) as _);
+    let server = TransferServer::start(address, options).await.map_err(|error| match error {
+        cluster::transfer::TransferError::Listen { address, source } => {
+            Error::Listen { what: "--listen-port", address, source }
+        }
+        error => Error::Unavailable(error.to_string()),
+    })?;
+    let address = context.advertised(&client, &arguments.advertise, server.address()).await?;
+    let window = Window { desk: Arc::clone(&desk), instance: context.instance, address };
+    let services = window.open(&client).await?;
+
+    let workers: Vec<_> = (0..WORKERS).map(|_| tokio::spawn(Arc::clone(&workshop).work())).collect();
+    let watch = tokio::spawn(expire(Arc::clone(&desk)));
+    context.run_until_shutdown().await;
+
+    watch.abort();
+    drop(services);
+    desk.stop();
+    workers.iter().for_each(tokio::task::JoinHandle::abort);
+    server.drain(DRAIN).await;
+    Ok(())
+}
+
+/// Threads that encode, check and recover.
+fn encoder_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, Error> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(threads)
+        .thread_name(|index| format!("encoder-{index}"))
+        .start_handler(|_| {
+            // Of this thread only: on Linux a thread is its own process to the scheduler.
+            let thread = rustix::thread::gettid();
+            if let Err(error) = rustix::process::setpriority_process(Some(thread), ENCODER_NICENESS) {
+                tracing::debug!(%error, "The encoder's priority stays as it is");
+            }
+        })
+        .build();
+    pool.map(Arc::new)
+        .map_err(|error| Error::Internal(format!("the encoder's threads do not start: {error}")))
+}
+
+/// The sectors that an earlier process finished, as far as their bytes are what they were.
+async fn recover(context: &RoleContext, spool: Spool) -> Result<(Spool, Vec<Arc<SpooledSector>>), Error> {
+    let shutdown = context.shutdown.clone();
+    let recovery = tokio::task::spawn_blocking(move || {
+        let mut sound = Vec::new();
+        for sector in spool.recover()? {
+            let key = sector.header.request.key;
+            if sector.is_sound(|| shutdown.is_triggered()) {
+                tracing::info!(farm = %key.public_key, sector_index = key.sector_index, "Found in the spool");
+                sound.push(sector);
+            } else if !shutdown.is_triggered() {
+                tracing::warn!(
+                    sector_index = key.sector_index,
+                    "Dropped from the spool: its bytes are damaged"
+                );
+                spool.remove(&key);
+            }
+        }
+        Ok((spool, sound))
+    });
+    recovery.await.map_err(|error| Error::Internal(error.to_string()))?
+}
+
+async fn expire(desk: Arc<Desk>) {
+    let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+    loop {
+        interval.tick().await;
+        desk.expire();
+    }
+}
 
 /// Runs a plot-server until the shutdown.
 ///

@@ -2,7 +2,8 @@
 //! would cost its plotting time and earn nothing for as long as it lives.
 
 use super::collect::{Arrival, Check};
-use archiving::{Kzg, PieceToVerify, verify_pieces_together};
+use archiving::Kzg;
+use archiving::verification::{InvalidPiece, PieceToVerify, verify_pieces};
 use async_trait::async_trait;
 use cluster::ClusterClient;
 use cluster::contract::SegmentHeadersRequest;
@@ -50,7 +51,7 @@ impl SegmentCommitments {
 }
 
 /// Checks pieces together, which costs about a second of CPU for 256 of them; only where there are bad ones among them it
-/// costs more to find out which.
+/// costs more, to find out which.
 pub struct PieceCheck {
     kzg: Kzg,
     commitments: Arc<SegmentCommitments>,
@@ -87,29 +88,25 @@ fn sort_out(
     commitments: &HashMap<SegmentIndex, SegmentCommitment>,
     arrivals: Vec<Arrival>,
 ) -> Vec<Arrival> {
-    fn to_verify<'a>(
-        Arrival { index, piece, .. }: &'a Arrival,
-        commitments: &HashMap<SegmentIndex, SegmentCommitment>,
-    ) -> PieceToVerify<'a> {
-        let segment_commitment = commitments[&index.segment_index()];
-        PieceToVerify { piece, segment_commitment, position: index.position() }
-    }
-    let mut bad = BTreeSet::new();
-    // Halves that hold a bad one are halved again.
-    let mut suspects = vec![&arrivals[..]];
-    while let Some(suspect) = suspects.pop() {
-        let pieces: Vec<_> = suspect.iter().map(|arrival| to_verify(arrival, commitments)).collect();
-        if verify_pieces_together(kzg, &pieces) {
-            continue;
-        }
-        match suspect {
-            [arrival] => {
-                let Arrival { index, from, .. } = arrival;
-                tracing::error!(%index, %from, "A piece does not belong to the history: not used");
-                bad.insert(*index);
+    let pieces: Vec<_> = arrivals
+        .iter()
+        .map(|Arrival { index, piece, .. }| PieceToVerify {
+            piece,
+            segment_commitment: commitments[&index.segment_index()],
+            position: index.position(),
+        })
+        .collect();
+    let verdicts = verify_pieces(kzg, &pieces);
+    drop(pieces);
+    let good = |(arrival, verdict): (Arrival, Result<(), InvalidPiece>)| {
+        let Arrival { index, from, .. } = &arrival;
+        match verdict {
+            Ok(()) => Some(arrival),
+            Err(reason) => {
+                tracing::error!(%index, %from, "A piece does not belong to the history and is not used: {reason}");
+                None
             }
-            several => suspects.extend(<[&[Arrival]; 2]>::from(several.split_at(several.len() / 2))),
         }
-    }
-    arrivals.into_iter().filter(|arrival| !bad.contains(&arrival.index)).collect()
+    };
+    arrivals.into_iter().zip(verdicts).filter_map(good).collect()
 }
