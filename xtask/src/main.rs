@@ -1,6 +1,8 @@
 //! Developer commands: `cargo xtask COMMAND`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
 
+mod demo;
+
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use std::env;
@@ -27,6 +29,12 @@ enum Task {
     },
     /// Install nats-server and Supervisor, as pinned, under target/tools
     Tools,
+    /// Set up the local farm below a fresh prefix, time it to its first accepted solution, weigh its roles, stop it
+    Demo {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -36,6 +44,7 @@ fn main() -> ExitCode {
         Task::Test { vectors, arguments } => test(vectors, &arguments),
         Task::Tools => tools().map(|directory| println!("The tools are in {}", directory.display())),
         Task::Lint => lint(),
+        Task::Demo { json } => demo(json),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,6 +126,13 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
         }
     }
     run(command)
+}
+
+fn demo(json: bool) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "-p", "provision", "--bins"]);
+    run(build)?;
+    demo::run(&root(), json)
 }
 
 fn lint() -> Result<()> {
