@@ -98,7 +98,7 @@ impl Identity {
         rand::rngs::OsRng
             .try_fill_bytes(&mut *entropy)
             .map_err(|error| IdentityError::Randomness(error.to_string()))?;
-        Self::create_from_entropy(directory, &*entropy)
+        Self::create_from_entropy(directory, &entropy)
     }
 
     /// Writes the identity of given entropy to `directory`: for development chains and tests.

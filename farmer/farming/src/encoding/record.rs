@@ -162,10 +162,11 @@ fn fill_up(
     encoded: usize,
 ) {
     let record = RecordContents::new(contents).expect("at most 32,768 chunks were encoded");
-    let mut masked = chunks[..encoded].to_vec().into_iter();
+    let masked = chunks[..encoded].to_vec();
+    let mut masked = masked.iter();
     for (chunk, (s_bucket, encoded)) in chunks.iter_mut().zip(record.s_buckets()) {
         *chunk = if encoded {
-            masked.next().expect("a chunk for each bit")
+            *masked.next().expect("a chunk for each bit")
         } else {
             extended[usize::from(s_bucket.0)]
         };

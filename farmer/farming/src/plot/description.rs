@@ -137,6 +137,15 @@ pub(super) fn open(
     Err(FarmError::Locked { path })
 }
 
+/// Locks a directory while a farm is made in it; none if there is a farm by now.
+pub(super) fn lock_creation(directory: &Path) -> Result<Option<FarmLock>, FarmError> {
+    let file = File::open(directory).map_err(io_at(directory, "open it"))?;
+    lock(&file, directory, FlockOperation::NonBlockingLockExclusive)?;
+    let path = directory.join(DESCRIPTION_FILE);
+    let exists = path.try_exists().map_err(io_at(&path, "examine it"))?;
+    Ok((!exists).then_some(FarmLock { _file: file }))
+}
+
 /// Writes a description beside its place and locks it, so that it is never seen unlocked.
 fn write_aside(
     directory: &Path,

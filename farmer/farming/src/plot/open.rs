@@ -114,7 +114,10 @@ fn check_pieces(options: &FarmOptions, found: u16) -> Result<(), FarmError> {
     }
 }
 
-pub(super) fn open(options: &FarmOptions) -> Result<(Arc<Farm>, Vec<FarmEvent>), FarmError> {
+/// An open farm and what was found or done.
+type Opened = (Arc<Farm>, Vec<FarmEvent>);
+
+pub(super) fn open(options: &FarmOptions) -> Result<Opened, FarmError> {
     let directory = &options.directory;
     if options.mode == FarmMode::Create {
         std::fs::create_dir_all(directory).map_err(io_at(directory, "create the directory"))?;
@@ -164,8 +167,10 @@ impl Drop for Undo {
 }
 
 /// Makes a farm; none if somebody else was quicker.
-fn create(options: &FarmOptions) -> Result<Option<(Arc<Farm>, Vec<FarmEvent>)>, FarmError> {
+fn create(options: &FarmOptions) -> Result<Option<Opened>, FarmError> {
     let directory = &options.directory;
+    // Two of us may try at once; the description's own lock only keeps off who comes later.
+    let Some(_creation) = description::lock_creation(directory)? else { return Ok(None) };
     check_pieces(options, options.pieces_in_sector)?;
     if options.pieces_in_sector == 0 {
         return Err(FarmError::SectorCount { requested: 0 });
@@ -200,7 +205,7 @@ fn create(options: &FarmOptions) -> Result<Option<(Arc<Farm>, Vec<FarmEvent>)>, 
         allocated_space: geometry.allocated_space(),
     };
     let Some(lock) = description::create(directory, &description)? else {
-        // The winner uses the identity that was made here.
+        // Somebody who does not know our lock: the winner may use the identity that was made here.
         undo.paths.clear();
         return Ok(None);
     };
@@ -258,11 +263,7 @@ impl Opening<'_> {
         self.options.mode == FarmMode::ReadOnly
     }
 
-    fn run(
-        mut self,
-        mut description: FarmDescription,
-        mut lock: FarmLock,
-    ) -> Result<(Arc<Farm>, Vec<FarmEvent>), FarmError> {
+    fn run(mut self, mut description: FarmDescription, mut lock: FarmLock) -> Result<Opened, FarmError> {
         let identity = self.check_description(&description)?;
         let pieces_in_sector = description.pieces_in_sector();
         let existing = FarmGeometry::for_allocated_space(pieces_in_sector, description.allocated_space());
@@ -397,7 +398,10 @@ impl Opening<'_> {
         if to > from {
             // Room first, then the promise.
             self.grow(METADATA_FILE, existing.metadata_file_size(), geometry.metadata_file_size())?;
-            self.grow(PLOT_FILE, existing.plot_file_size(), geometry.plot_file_size())?;
+            self.grow(PLOT_FILE, existing.plot_file_size(), geometry.plot_file_size()).inspect_err(|_| {
+                // What fails now is not made worse by a file that stays too large.
+                let _ = self.truncate(METADATA_FILE, existing.metadata_file_size());
+            })?;
         }
         *description = description.with_allocated_space(geometry.allocated_space());
         description::replace(&self.options.directory, description, lock)?;
