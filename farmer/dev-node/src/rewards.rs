@@ -1,6 +1,7 @@
 //! Asking farms to sign what they won (farming §7).
 
 use crate::stats::Stats;
+use farming::identity::is_reward_signature_valid;
 use parking_lot::Mutex;
 use primitives::{Blake3Hash, PublicKey, RewardSignatureResponse, RewardSigningInfo, Signature};
 use std::collections::HashMap;
@@ -8,19 +9,10 @@ use std::time::Duration;
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
 
-/// sr25519 context of reward signatures.
-const SIGNING_CONTEXT: &[u8] = b"subspace_reward";
 /// Announcements that a slow subscriber may lag behind.
 const ANNOUNCEMENTS: usize = 64;
 /// Answers to one announcement that are looked at: several farmers may answer, most of them without a signature.
 const ANSWERS: usize = 16;
-
-/// Whether `signature` is that of `public_key` over the 32 bytes of `hash`.
-pub(crate) fn is_valid_signature(public_key: &PublicKey, hash: &Blake3Hash, signature: &Signature) -> bool {
-    let Ok(key) = schnorrkel::PublicKey::from_bytes(&public_key.0) else { return false };
-    let Ok(signature) = schnorrkel::Signature::from_bytes(&signature.0) else { return false };
-    key.verify_simple(SIGNING_CONTEXT, &hash.0, &signature).is_ok()
-}
 
 /// What is to be signed and waits for it.
 #[derive(Debug)]
@@ -56,7 +48,7 @@ impl Rewards {
         let _ = self.announcements.send(RewardSigningInfo { hash, public_key });
         let mut signed = None;
         while let Ok(Some(signature)) = tokio::time::timeout_at(deadline, answers.recv()).await {
-            if is_valid_signature(&public_key, &hash, &signature) {
+            if is_reward_signature_valid(&hash, &signature, &public_key) {
                 signed = Some(signature);
                 break;
             }
@@ -85,22 +77,18 @@ impl Rewards {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey};
+    use farming::identity::Identity;
     use std::sync::Arc;
 
-    fn keypair(seed: u8) -> Keypair {
-        MiniSecretKey::from_bytes(&[seed; 32]).expect("32 bytes").expand_to_keypair(ExpansionMode::Ed25519)
-    }
-
-    fn sign(keypair: &Keypair, hash: &Blake3Hash) -> Signature {
-        Signature(keypair.sign_simple(SIGNING_CONTEXT, &hash.0).to_bytes())
+    fn identity(seed: u8) -> Identity {
+        Identity::from_entropy(&[seed; 32]).expect("32 bytes of entropy")
     }
 
     #[tokio::test]
     async fn the_first_valid_signature_counts() {
         let (rewards, stats) = (Arc::new(Rewards::default()), Stats::default());
-        let (farm, stranger) = (keypair(1), keypair(2));
-        let public_key = PublicKey(farm.public.to_bytes());
+        let (farm, stranger) = (identity(1), identity(2));
+        let public_key = farm.public_key();
         let mut announced = rewards.subscribe();
         let answering = tokio::spawn({
             let rewards = Arc::clone(&rewards);
@@ -109,11 +97,14 @@ mod tests {
                 let hash = info.hash;
                 rewards.answer(RewardSignatureResponse {
                     hash: Blake3Hash([9; 32]),
-                    signature: Some(sign(&farm, &hash)),
+                    signature: Some(farm.sign_reward_hash(&hash)),
                 });
                 rewards.answer(RewardSignatureResponse { hash, signature: None });
-                rewards.answer(RewardSignatureResponse { hash, signature: Some(sign(&stranger, &hash)) });
-                let right = sign(&farm, &hash);
+                rewards.answer(RewardSignatureResponse {
+                    hash,
+                    signature: Some(stranger.sign_reward_hash(&hash)),
+                });
+                let right = farm.sign_reward_hash(&hash);
                 rewards.answer(RewardSignatureResponse { hash, signature: Some(right) });
                 right
             }
@@ -128,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn no_signature_in_time_is_none() {
         let (rewards, stats) = (Rewards::default(), Stats::default());
-        let key = PublicKey(keypair(1).public.to_bytes());
+        let key = identity(1).public_key();
         let signed = rewards.ask(Blake3Hash([3; 32]), key, Duration::from_millis(20), &stats).await;
         assert_eq!(signed, None);
         assert!(rewards.waiting.lock().is_empty());
