@@ -11,6 +11,7 @@ pub mod error;
 pub mod full_piece_cache;
 pub mod piece_bitmap;
 pub mod piece_source;
+pub mod placement;
 pub mod plot_client;
 pub mod plot_server;
 pub mod proof_server;

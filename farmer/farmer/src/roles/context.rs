@@ -1,5 +1,6 @@
 //! What every role has: its identity, its status, its shutdown, its place in the cluster.
 
+mod address;
 mod chain;
 mod identity;
 
@@ -11,7 +12,7 @@ use crate::roles::Error;
 use crate::shutdown::Shutdown;
 use crate::status::{BUILD, State, Status};
 use archiving::{Kzg, Srs, SrsKind};
-use cluster::client::Serving;
+use cluster::client::{ConnectionState, Serving};
 use cluster::contract::member::MAX_COUNTERS;
 use cluster::contract::{
     ClusterName, Counter, IdentifyRequest, InstanceId, MemberState, MemberStatus, Role, StatusRequest,
@@ -23,6 +24,7 @@ use primitives::Blake3Hash;
 use primitives::rpc::GenesisHash;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Longest name of a counter that the contract lets pass, bytes.
 const MAX_COUNTER_NAME: usize = 128;
@@ -61,6 +63,7 @@ pub struct RoleContext {
     shared: Shared,
     about: Arc<Mutex<About>>,
     serving: Mutex<Vec<Serving>>,
+    nats: Mutex<Option<watch::Receiver<ConnectionState>>>,
 }
 
 impl RoleContext {
@@ -86,6 +89,7 @@ impl RoleContext {
             shared,
             about: Arc::default(),
             serving: Mutex::default(),
+            nats: Mutex::default(),
         })
     }
 
@@ -134,6 +138,7 @@ impl RoleContext {
         let options = NatsOptions { servers: nats_servers.clone(), cluster, name };
         self.status.set(State::Waiting(format!("a NATS server ({})", nats_servers.join(", "))));
         let client = self.unless_stopped(ClusterClient::connect(&options)).await??;
+        *self.nats.lock() = Some(client.watch_state());
         self.answer_for_itself(&client).await?;
         Ok(client)
     }
@@ -193,10 +198,23 @@ impl RoleContext {
         self.shutdown.unless_triggered(future).await.ok_or(Error::Stopped)
     }
 
-    /// Says that the role is at work, waits for the shutdown, and says that it ends.
+    /// Says that the role is at work, or that it waits for NATS when that is lost, until the shutdown.
     pub async fn run_until_shutdown(&self) {
+        let nats = self.nats.lock().clone();
+        let follow = async {
+            let Some(mut nats) = nats else { return std::future::pending::<()>().await };
+            loop {
+                match *nats.borrow_and_update() {
+                    ConnectionState::Connected => self.status.set(State::Ready),
+                    ConnectionState::Disconnected => self.status.set(State::Waiting("a NATS server".into())),
+                }
+                if nats.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            }
+        };
         self.status.set(State::Ready);
-        self.shutdown.triggered().await;
+        let _ = self.shutdown.unless_triggered(follow).await;
         self.status.set(State::Stopping);
     }
 

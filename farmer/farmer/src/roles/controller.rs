@@ -1,9 +1,9 @@
 //! The controller: stands between a node and the cluster, and, while it leads, keeps the caches filled.
 
+pub mod filler;
 pub mod headers;
 pub mod history;
 pub mod once;
-pub mod placement;
 pub mod proxy;
 pub mod relay;
 pub mod solutions;

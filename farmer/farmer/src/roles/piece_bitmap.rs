@@ -29,6 +29,13 @@ impl PieceBitmap {
         self.words[word] |= 1 << (piece.0 % 64);
     }
 
+    /// Removes a piece.
+    pub fn remove(&mut self, piece: PieceIndex) {
+        if let Some(word) = self.words.get_mut((piece.0 / 64) as usize) {
+            *word &= !(1 << (piece.0 % 64));
+        }
+    }
+
     /// Whether a piece is in it.
     pub fn contains(&self, piece: PieceIndex) -> bool {
         self.words.get((piece.0 / 64) as usize).is_some_and(|word| word >> (piece.0 % 64) & 1 == 1)
@@ -94,6 +101,9 @@ mod tests {
             few.contains(PieceIndex(70)) && !few.contains(PieceIndex(71)) && !few.contains(PieceIndex(9000))
         );
         assert!(few.without(&PieceBitmap::below(71)).iter().eq([PieceIndex(500)]));
+        few.remove(PieceIndex(500));
+        few.remove(PieceIndex(9000));
+        assert_eq!(few.len(), 1);
         assert_eq!(PieceBitmap::below(71).without(&few).len(), 70);
     }
 }

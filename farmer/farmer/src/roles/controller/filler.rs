@@ -1,0 +1,317 @@
+//! Keeps the caches filled while this controller leads: every cache holds what it should, and a new segment is stored
+//! before it is acknowledged.
+//!
+//! Two lanes, so that minutes spent on old history hold no new segment up: one for the newest segments, from the node's
+//! memory; one for everything else, from whatever has it.
+
+pub mod push;
+pub mod segment;
+pub mod sources;
+pub mod views;
+
+pub use push::Superseded;
+pub use sources::{Effort, Sources};
+pub use views::CacheMember;
+
+use crate::roles::controller::relay::Relay;
+use crate::status::Status;
+use cluster::contract::ReinitializeBroadcast;
+use futures::future::join_all;
+use parking_lot::Mutex;
+use primitives::{PieceIndex, SegmentIndex};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+use views::{Lack, Views, ask_contents};
+
+/// How often caches are asked what they hold.
+const ASK_INTERVAL: Duration = Duration::from_secs(30);
+/// How soon everything is looked at again when nothing happened.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a new leader waits for caches before it acknowledges segments that no cache holds.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long a reinitialised cache takes at least before it knows what is damaged.
+const REINITIALIZED: Duration = Duration::from_secs(1);
+/// First and longest wait before a segment is tried again that could not be had.
+const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
+
+/// What the filler counts.
+#[derive(Clone)]
+pub struct FillerMetrics {
+    caches: Gauge,
+    missing: Gauge,
+    without_place: Gauge,
+    pushed: Counter,
+}
+
+impl FillerMetrics {
+    /// Registers them.
+    pub fn new(status: &Status) -> Self {
+        Self {
+            caches: status.gauge("caches", "Live caches, as the leading controller sees them"),
+            missing: status.gauge("pieces_missing", "Pieces that caches still lack, all together"),
+            without_place: status
+                .gauge("pieces_without_place", "Pieces that have no place: the caches are too small"),
+            pushed: status.counter("pieces_pushed", "Pieces sent into caches"),
+        }
+    }
+
+    /// What a controller shows that does not lead.
+    pub fn clear(&self) {
+        self.caches.set(0);
+        self.missing.set(0);
+        self.without_place.set(0);
+    }
+}
+
+/// Keeps the caches filled.
+pub struct Filler {
+    relay: Arc<Relay>,
+    sources: Arc<Sources>,
+    members: watch::Receiver<Vec<CacheMember>>,
+    /// Fencing number of the lease.
+    fence: u64,
+    metrics: FillerMetrics,
+    views: Mutex<Views>,
+    /// Changes when there may be something to do.
+    changes: watch::Sender<()>,
+    /// Segments that could not be had, until when they are left alone, and how long the next time.
+    deferred: Mutex<HashMap<SegmentIndex, (Instant, Duration)>>,
+    started: Instant,
+}
+
+impl Filler {
+    /// A filler for the time of one lease.
+    pub fn new(
+        relay: Arc<Relay>,
+        sources: Arc<Sources>,
+        members: watch::Receiver<Vec<CacheMember>>,
+        fence: u64,
+        metrics: FillerMetrics,
+    ) -> Self {
+        Self {
+            relay,
+            sources,
+            members,
+            fence,
+            metrics,
+            views: Mutex::default(),
+            changes: watch::channel(()).0,
+            deferred: Mutex::default(),
+            started: Instant::now(),
+        }
+    }
+
+    /// Fills until another controller leads. Dropping the future stops everything.
+    pub async fn run(&self) -> Superseded {
+        tokio::select! {
+            superseded = self.new_segments() => superseded,
+            superseded = self.old_segments() => superseded,
+            () = self.keep_views() => unreachable!("views are kept for ever"),
+            () = self.listen_for_reinitialization() => unreachable!("listening does not end"),
+        }
+    }
+
+    /// Keeps in view which caches live and what they hold.
+    async fn keep_views(&self) {
+        let mut members = self.members.clone();
+        let mut counts = self.sources.headers.counts();
+        let mut tick = tokio::time::interval(LOOK_INTERVAL);
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let current = members.borrow_and_update().clone();
+            let pieces = counts.borrow_and_update().saturating_mul(SegmentIndex::NUM_PIECES as u64);
+            // Placement of a long history takes seconds when shards come or go.
+            tokio::task::block_in_place(|| self.views.lock().update(&current, pieces));
+            self.ask_caches(ASK_INTERVAL).await;
+            self.show();
+            self.changes.send_replace(());
+            tokio::select! {
+                _ = members.changed() => {}
+                _ = counts.changed() => {}
+                _ = tick.tick() => {}
+            }
+        }
+    }
+
+    async fn ask_caches(&self, age: Duration) {
+        let due = self.views.lock().due(age);
+        let ask = |instance| async move { (instance, ask_contents(&self.relay.client, instance).await) };
+        for (instance, held) in join_all(due.into_iter().map(ask)).await {
+            self.views.lock().answered(instance, held);
+        }
+    }
+
+    fn show(&self) {
+        let views = self.views.lock();
+        self.metrics.caches.set(views.len() as i64);
+        self.metrics.missing.set(views.count_lacking().cast_signed());
+        let without_place = views.without_place().cast_signed();
+        if self.metrics.without_place.get() != without_place && without_place > 0 && !views.is_empty() {
+            tracing::warn!(
+                pieces = without_place,
+                "The caches are too small for the history: its newest pieces have no place in them; add a cache or give \
+                 one more room"
+            );
+        }
+        self.metrics.without_place.set(without_place);
+    }
+
+    /// Asks all caches anew when the cluster is reinitialised.
+    async fn listen_for_reinitialization(&self) {
+        loop {
+            match self.relay.client.listen::<ReinitializeBroadcast>().await {
+                Ok(mut told) => {
+                    while let Some(ReinitializeBroadcast { delay_ms }) = told.next().await {
+                        tokio::time::sleep(Duration::from_millis(delay_ms.into()) + REINITIALIZED).await;
+                        tracing::info!("The cluster is reinitialised: asks every cache what it holds");
+                        self.deferred.lock().clear();
+                        self.ask_caches(Duration::ZERO).await;
+                        self.changes.send_replace(());
+                    }
+                }
+                Err(error) => tracing::warn!(%error, "Reinitialisation is not listened for"),
+            }
+            tokio::time::sleep(ASK_INTERVAL).await;
+        }
+    }
+
+    /// Stores the newest segments and says so; those that the node no longer has are left to the other lane.
+    async fn new_segments(&self) -> Superseded {
+        let mut changes = self.changes.subscribe();
+        let mut next = self.sources.headers.count().saturating_sub(1);
+        loop {
+            let count = self.sources.headers.count();
+            // History was replaced.
+            next = next.min(count);
+            while next < count {
+                let segment = SegmentIndex(next);
+                if let Err(superseded) = self.fill(segment, Effort::Quick).await {
+                    return superseded;
+                }
+                let stored = self.is_stored(segment);
+                if stored && let Some(header) = self.sources.headers.get(segment) {
+                    self.relay.stored(header).await;
+                }
+                if !stored && next + 1 == self.sources.headers.count() {
+                    break;
+                }
+                next += 1;
+            }
+            if changes.changed().await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Whether nothing more is to be done before a segment may be acknowledged.
+    fn is_stored(&self, segment: SegmentIndex) -> bool {
+        let views = self.views.lock();
+        if !views.is_empty() {
+            return views.all_asked() && views.is_stored(segment);
+        }
+        let waited = self.started.elapsed() >= GRACE;
+        if waited {
+            tracing::warn!(
+                segment = segment.0,
+                "No cache lives: a segment is acknowledged that nobody stored"
+            );
+        }
+        waited
+    }
+
+    /// Fills everything else, the oldest first.
+    async fn old_segments(&self) -> Superseded {
+        let mut changes = self.changes.subscribe();
+        loop {
+            let newest = self.sources.headers.count().saturating_sub(1);
+            let segment = {
+                let deferred = self.deferred.lock();
+                let skip = |segment: SegmentIndex| {
+                    let waits = deferred.get(&segment).is_some_and(|(until, _)| *until > Instant::now());
+                    // The other lane has it, unless it could not have it at once.
+                    waits || (segment.0 >= newest && !deferred.contains_key(&segment))
+                };
+                self.views.lock().first_lacking(SegmentIndex(0), skip)
+            };
+            let Some(segment) = segment else {
+                self.rest().await;
+                if changes.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                continue;
+            };
+            match self.fill(segment, Effort::Any).await {
+                Ok(()) => {}
+                Err(superseded) => return superseded,
+            }
+            self.show();
+            self.changes.send_replace(());
+            changes.mark_unchanged();
+        }
+    }
+
+    /// Gives back what memory can be given back while there is nothing to do.
+    async fn rest(&self) {
+        if let Ok(mut history) = self.sources.history.try_lock() {
+            history.rest();
+        }
+    }
+
+    /// Brings to the caches what they lack of a segment.
+    async fn fill(&self, segment: SegmentIndex, effort: Effort) -> Result<(), Superseded> {
+        let lacking = self.views.lock().lacking(segment);
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let started = Instant::now();
+        let wanted: BTreeSet<PieceIndex> =
+            lacking.iter().flat_map(|lack| lack.pieces.iter().copied()).collect();
+        let Some(pieces) = self.sources.collect(segment, &wanted, &self.views, effort).await else {
+            return Ok(());
+        };
+        let missing = pieces.missing(&wanted).len();
+        push::push(&self.sources.pool, self.fence, &pieces, &lacking, &self.views, &self.metrics.pushed)
+            .await?;
+        if missing == 0 {
+            self.deferred.lock().remove(&segment);
+            log_filled(segment, &lacking, started);
+        } else {
+            self.defer(segment, missing, effort);
+        }
+        Ok(())
+    }
+
+    /// Leaves a segment alone for a while, longer each time; or, after a quick attempt, to the other lane.
+    fn defer(&self, segment: SegmentIndex, missing: usize, effort: Effort) {
+        let now = Instant::now();
+        let mut deferred = self.deferred.lock();
+        if effort == Effort::Quick {
+            deferred.entry(segment).or_insert((now, Duration::ZERO));
+            return;
+        }
+        let (first, longest) = RETRY;
+        let before = deferred.get(&segment).map_or(Duration::ZERO, |(_, wait)| *wait);
+        let wait = (before * 2).clamp(first, longest);
+        deferred.insert(segment, (now + wait, wait));
+        tracing::warn!(
+            segment = segment.0,
+            missing,
+            retry_s = wait.as_secs(),
+            "Pieces of a segment could not be had from anywhere; trying again later"
+        );
+    }
+}
+
+fn log_filled(segment: SegmentIndex, lacking: &[Lack], started: Instant) {
+    tracing::info!(
+        segment = segment.0,
+        pieces = lacking.iter().map(|lack| lack.pieces.len()).sum::<usize>(),
+        caches = lacking.len(),
+        seconds = started.elapsed().as_secs_f32(),
+        "Brought a segment's pieces to the caches"
+    );
+}

@@ -1,0 +1,261 @@
+//! Where the leader takes the pieces of a segment from: the node, other caches, the node's blocks.
+
+use super::segment::SegmentPieces;
+use super::views::{CacheMember, Views};
+use crate::roles::controller::headers::Headers;
+use crate::roles::controller::history::{History, HistoryError};
+use archiving::Kzg;
+use archiving::reconstruction::reconstruct_pieces;
+use cluster::transfer::{FetchOutcome, ItemType, PieceWanted, TransferError, TransferPool};
+use futures::stream::{self, StreamExt};
+use node::NodeClient;
+use parking_lot::Mutex;
+use primitives::{Piece, PieceIndex, SegmentIndex};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// Pieces asked of the node at once; its client has the same bound.
+const NODE_REQUESTS: usize = 10;
+/// Pieces of a segment that are enough to reconstruct the others.
+const ENOUGH_TO_RECONSTRUCT: usize = SegmentIndex::NUM_PIECES / 2;
+
+/// Where the pieces of segments come from.
+pub struct Sources {
+    /// The node.
+    pub node: NodeClient,
+    /// Checks what arrives.
+    pub kzg: Kzg,
+    /// The chain's headers.
+    pub headers: Arc<Headers>,
+    /// Connections to caches.
+    pub pool: TransferPool,
+    /// Archives old segments again, one at a time.
+    pub history: tokio::sync::Mutex<History>,
+}
+
+/// Which sources may be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// The node's memory and the caches.
+    Quick,
+    /// Whatever it costs: reconstruction, archiving again.
+    Any,
+}
+
+impl Sources {
+    /// Collects the `wanted` pieces of a segment; what could not be had is not there, and the reason is logged.
+    pub async fn collect(
+        &self,
+        segment: SegmentIndex,
+        wanted: &BTreeSet<PieceIndex>,
+        views: &Mutex<Views>,
+        effort: Effort,
+    ) -> Option<SegmentPieces> {
+        let mut pieces = SegmentPieces::new(self.headers.get(segment)?);
+        // A node serves its newest segment from memory, and makes segment 0 anew for every piece.
+        let newest = self.headers.count().checked_sub(1) == Some(segment.0);
+        if newest {
+            pieces = self.from_node(pieces, wanted).await;
+        }
+        pieces = self.from_caches(pieces, wanted, views).await;
+        if !newest && segment.0 == 0 {
+            pieces = self.from_node(pieces, wanted).await;
+        }
+        if effort == Effort::Any && !pieces.missing(wanted).is_empty() {
+            pieces = self.from_history(pieces, wanted, views).await;
+        }
+        Some(pieces)
+    }
+
+    /// Takes from the node's memory what it has.
+    async fn from_node(&self, pieces: SegmentPieces, wanted: &BTreeSet<PieceIndex>) -> SegmentPieces {
+        let missing = pieces.missing(wanted);
+        let Some(&first) = missing.first() else { return pieces };
+        // One piece tells whether it has the segment at all.
+        let mut fetched = Vec::with_capacity(missing.len());
+        match self.node.piece(first).await {
+            Ok(Some(piece)) => fetched.push((first, piece)),
+            Ok(None) => return pieces,
+            Err(error) => {
+                tracing::warn!(%error, segment = pieces.index().0, "The node gives no pieces");
+                return pieces;
+            }
+        }
+        let mut asking = stream::iter(missing[1..].iter().copied())
+            .map(|index| async move { (index, self.node.piece(index).await) })
+            .buffer_unordered(NODE_REQUESTS);
+        while let Some((index, piece)) = asking.next().await {
+            match piece {
+                Ok(Some(piece)) => fetched.push((index, piece)),
+                Ok(None) => {}
+                Err(error) => tracing::warn!(%error, %index, "The node does not give a piece"),
+            }
+        }
+        drop(asking);
+        let (pieces, bad) = self.check(pieces, fetched).await;
+        if !bad.is_empty() {
+            tracing::error!(
+                pieces = ?bad,
+                reference_string = %self.kzg.srs_kind(),
+                "The node gave pieces that do not belong to their segment; is this the chain's reference string?"
+            );
+        }
+        pieces
+    }
+
+    /// Fetches from caches what some of them have.
+    async fn from_caches(
+        &self,
+        mut pieces: SegmentPieces,
+        wanted: &BTreeSet<PieceIndex>,
+        views: &Mutex<Views>,
+    ) -> SegmentPieces {
+        // A cache that fails or lies is not asked for the same piece again: at most one round for each holder.
+        let mut tried: BTreeSet<(PieceIndex, SocketAddr)> = BTreeSet::new();
+        loop {
+            let mut by_cache: BTreeMap<SocketAddr, (CacheMember, Vec<PieceIndex>)> = BTreeMap::new();
+            for index in pieces.missing(wanted) {
+                let views = views.lock();
+                let holder = views.holders(index).find(|holder| !tried.contains(&(index, holder.address)));
+                if let Some(holder) = holder {
+                    tried.insert((index, holder.address));
+                    by_cache.entry(holder.address).or_insert_with(|| (holder, Vec::new())).1.push(index);
+                }
+            }
+            if by_cache.is_empty() {
+                return pieces;
+            }
+            for (cache, indices) in by_cache.into_values() {
+                pieces = self.from_cache(pieces, cache, &indices, views).await;
+            }
+        }
+    }
+
+    async fn from_cache(
+        &self,
+        pieces: SegmentPieces,
+        cache: CacheMember,
+        indices: &[PieceIndex],
+        views: &Mutex<Views>,
+    ) -> SegmentPieces {
+        let fetched = match self.fetch(cache.address, indices).await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                tracing::warn!(%error, cache = %cache.instance, "A cache gives no pieces");
+                return pieces;
+            }
+        };
+        for index in indices.iter().filter(|index| !fetched.iter().any(|(fetched, _)| fetched == *index)) {
+            views.lock().lacks(cache.instance, *index);
+        }
+        let (pieces, bad) = self.check(pieces, fetched).await;
+        for index in bad {
+            tracing::error!(cache = %cache.instance, %index, "A cache holds a piece that does not belong to the history");
+        }
+        pieces
+    }
+
+    async fn fetch(
+        &self,
+        address: SocketAddr,
+        indices: &[PieceIndex],
+    ) -> Result<Vec<(PieceIndex, Piece)>, TransferError> {
+        let mut buffers: Vec<Piece> = indices.iter().map(|_| Piece::zeroed()).collect();
+        let mut wanted: Vec<PieceWanted<'_>> = indices
+            .iter()
+            .zip(&mut buffers)
+            .map(|(&index, piece)| PieceWanted::new(index, &mut piece.as_bytes_mut()[..]))
+            .collect();
+        let mut connection = self.pool.get(address).await?;
+        let result = connection.get_pieces(ItemType::Piece, &mut wanted).await;
+        let found: Vec<bool> =
+            wanted.iter().map(|wanted| matches!(wanted.outcome, Some(FetchOutcome::Found(_)))).collect();
+        drop(wanted);
+        if !found.contains(&true) {
+            result?;
+        }
+        let fetched = indices.iter().copied().zip(buffers).zip(found);
+        Ok(fetched.filter_map(|(piece, found)| found.then_some(piece)).collect())
+    }
+
+    /// Archives the segment again; where the node no longer has its blocks, reconstructs it from half of its pieces.
+    async fn from_history(
+        &self,
+        mut pieces: SegmentPieces,
+        wanted: &BTreeSet<PieceIndex>,
+        views: &Mutex<Views>,
+    ) -> SegmentPieces {
+        let segment = pieces.index();
+        tracing::info!(
+            segment = segment.0,
+            missing = pieces.missing(wanted).len(),
+            "No cache has these pieces and the node's memory neither; archives the segment again from the node's blocks"
+        );
+        let archived = self.history.lock().await.segment(segment).await;
+        match archived {
+            Ok(archived) => {
+                let adding = tokio::task::spawn_blocking(move || {
+                    pieces.add_archived(archived.pieces);
+                    pieces
+                });
+                adding.await.expect("hashing does not panic")
+            }
+            Err(error) => {
+                log_history_error(segment, &error);
+                let all = segment.piece_indices().collect();
+                let pieces = self.from_caches(pieces, &all, views).await;
+                self.reconstruct(pieces).await
+            }
+        }
+    }
+
+    async fn reconstruct(&self, pieces: SegmentPieces) -> SegmentPieces {
+        if pieces.len() < ENOUGH_TO_RECONSTRUCT {
+            return pieces;
+        }
+        tracing::info!(
+            segment = pieces.index().0,
+            from = pieces.len(),
+            "Reconstructs the segment from the pieces there are"
+        );
+        let kzg = self.kzg.clone();
+        let working = tokio::task::spawn_blocking(move || {
+            let indices = pieces.index().piece_indices();
+            let present: Vec<Option<Piece>> =
+                indices.map(|index| Some(pieces.get(index)?.piece.clone())).collect();
+            let mut pieces = pieces;
+            match reconstruct_pieces(&kzg, &present) {
+                Ok(restored) => pieces.add_archived(restored),
+                Err(error) => {
+                    tracing::error!(%error, segment = pieces.index().0, "The segment cannot be reconstructed")
+                }
+            }
+            pieces
+        });
+        working.await.expect("reconstruction does not panic")
+    }
+
+    async fn check(
+        &self,
+        mut pieces: SegmentPieces,
+        fetched: Vec<(PieceIndex, Piece)>,
+    ) -> (SegmentPieces, Vec<PieceIndex>) {
+        if fetched.is_empty() {
+            return (pieces, Vec::new());
+        }
+        let kzg = self.kzg.clone();
+        let checking = tokio::task::spawn_blocking(move || {
+            let bad = pieces.check_and_add(&kzg, fetched);
+            (pieces, bad)
+        });
+        checking.await.expect("verification does not panic")
+    }
+}
+
+fn log_history_error(segment: SegmentIndex, error: &HistoryError) {
+    match error {
+        HistoryError::Mismatch { .. } => tracing::error!("{error}"),
+        _ => tracing::warn!(%error, segment = segment.0, "The segment cannot be archived again"),
+    }
+}
