@@ -131,7 +131,7 @@ fn check_kinds(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
             let finding = Diagnostic::error(
                 "missing",
                 place,
-                format!("no host has `{kind}:`, so nothing runs {purpose}"),
+                format!("no host has `{kind}:`: {purpose} would be missing"),
             );
             findings.push(
                 finding.hint(format!("add `{kind}:` to a host; with no settings it takes the defaults")),
@@ -170,16 +170,20 @@ fn check_addresses(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
 
 fn check_ports(host: &Host, findings: &mut Vec<Diagnostic>) {
     let uses = ports(host);
-    for (index, used) in uses.iter().enumerate() {
-        if used.port == 0 {
-            let message = format!("with `port_offset` the port of {} is beyond 65535", used.purpose);
-            findings
-                .push(Diagnostic::error("port", used.span, message).hint("choose a smaller `port_offset`"));
-        } else if let Some(first) = uses[..index].iter().find(|other| other.port == used.port) {
+    let beyond: Vec<_> = uses.iter().filter(|used| used.port == 0).collect();
+    if let Some(first) = beyond.first() {
+        let message = format!("with `port_offset` the ports of {} programs are beyond 65535", beyond.len());
+        findings.push(Diagnostic::error("port", first.span, message).hint("choose a smaller `port_offset`"));
+    }
+    let label = |used: &PortUse| match used.span == host.name.span {
+        true => format!("{} (by default)", used.purpose),
+        false => used.purpose.clone(),
+    };
+    for (index, used) in uses.iter().enumerate().filter(|(_, used)| used.port != 0) {
+        if let Some(first) = uses[..index].iter().find(|other| other.port == used.port) {
             let message = format!("port {} is given to {} and to {}", used.port, first.purpose, used.purpose);
-            let finding = Diagnostic::error("duplicate-port", used.span, message).label(used.purpose.clone());
-            findings
-                .push(finding.also(first.span, first.purpose.clone()).hint("give one of them another port"));
+            let finding = Diagnostic::error("duplicate-port", used.span, message).label(label(used));
+            findings.push(finding.also(first.span, label(first)).hint("give one of them another port"));
         }
     }
 }

@@ -508,7 +508,7 @@ fn read_farm(node: &Node, findings: &Findings) -> Option<FarmSettings> {
     let sectors = map.get("sectors", read::positive);
     let size = map.get("size", read::size);
     let keys = (map.key_span("sectors"), map.key_span("size"));
-    if map.key_span("path").is_none() {
+    if map.key_span("path").is_none() && !map.has_unknown() {
         findings.add(Diagnostic::error("missing", node.span, "a farm lacks `path:`"));
     }
     match keys {
@@ -516,7 +516,7 @@ fn read_farm(node: &Node, findings: &Findings) -> Option<FarmSettings> {
             let finding = Diagnostic::error("conflict", size, "a farm has `sectors:` or `size:`, not both");
             findings.add(finding.also(sectors, "also here"));
         }
-        (None, None) => {
+        (None, None) if !map.has_unknown() => {
             findings.add(Diagnostic::error("missing", node.span, "a farm lacks `sectors:` or `size:`"));
         }
         _ => {}

@@ -99,8 +99,8 @@ fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<
     let node = host.node.as_ref().expect("called for node hosts only");
     let mut context = Context::new();
     context.insert("server_name", &format!("{}-{}", cluster.name, host.name.value));
-    context.insert("address", &host.address.value.to_string());
-    context.insert("port", &node.nats.port.value);
+    let listen = std::net::SocketAddr::new(host.address.value, node.nats.port.value);
+    context.insert("listen", &listen.to_string());
     context.insert("monitor_port", &node.nats.monitor_port.value);
     context.insert("max_payload", &node.nats.max_payload.value);
     context.insert("store_dir", &layout.data().join("nats"));

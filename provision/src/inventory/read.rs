@@ -88,6 +88,11 @@ impl<'a> MapReader<'a> {
         parse(node, self.findings).map(|value| Spanned::new(value, span))
     }
 
+    /// Whether a key is there that was not asked for: then what seems to be missing is probably it.
+    pub fn has_unknown(&self) -> bool {
+        self.entries.iter().any(|(key, _)| !self.known.contains(&key.text.as_str()))
+    }
+
     /// Notes every key that was not asked for.
     pub fn finish(self) {
         for (key, _) in self.entries {

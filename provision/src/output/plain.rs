@@ -15,9 +15,16 @@ const QUIET: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct Plain {
     last_progress: Mutex<Option<(String, Instant)>>,
+    /// The step that began, until it has been said.
+    begun: Mutex<Option<String>>,
 }
 
 impl Plain {
+    /// Takes the line of the step that began, if it was not said yet.
+    fn take_begun(&self) -> Option<String> {
+        self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take()
+    }
+
     /// Whether enough time has passed since this step's last line.
     fn due(&self, step: &str) -> bool {
         let mut last = self.last_progress.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -42,14 +49,23 @@ impl Sink for Plain {
                 count_of(*changes, "change", "changes"),
                 count_of(*gates, "gate", "gates")
             ),
-            Event::StepStarted { title, number, of, .. } => eprintln!("[{number}/{of}] {title}"),
+            // Said with the first progress or with the end: most steps take milliseconds and one line.
+            Event::StepStarted { title, number, of, .. } => {
+                *self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+                    Some(format!("[{number}/{of}] {title}"));
+            }
             Event::StepProgress { step, message } => {
+                if let Some(begun) = self.take_begun() {
+                    eprintln!("{begun}");
+                }
                 if self.due(step) {
                     eprintln!("        … {message}");
                 }
             }
             Event::StepFinished { title, outcome, milliseconds, detail, .. } => {
-                eprintln!("        {}", text::finished(title, *outcome, *milliseconds, detail));
+                let number = self.take_begun().and_then(|begun| begun.split_once(' ').map(|(n, _)| n.to_string()));
+                let number = number.unwrap_or_else(|| "       ".to_string());
+                eprintln!("{number:<7} {}", text::finished(title, *outcome, *milliseconds, detail));
             }
             // The error itself is said at the end.
             Event::StepFailed { title, .. } => eprintln!("        FAILED  {title}"),

@@ -149,7 +149,10 @@ pub(super) fn took(milliseconds: u64) -> String {
 pub(super) fn finished(title: &str, outcome: Outcome, milliseconds: u64, detail: &str) -> String {
     let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
     let unchanged = if outcome == Outcome::Unchanged { "ok     " } else { "changed" };
-    format!("{unchanged} {title}{detail} ({})", took(milliseconds))
+    match milliseconds {
+        0..100 => format!("{unchanged} {title}{detail}"),
+        _ => format!("{unchanged} {title}{detail} ({})", took(milliseconds)),
+    }
 }
 
 /// The last words of a run that went well.
