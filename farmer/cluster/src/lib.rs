@@ -11,6 +11,10 @@ mod backoff;
 pub mod client;
 pub mod contract;
 mod error;
+mod identity;
+mod kv;
+pub mod lease;
+pub mod membership;
 mod secret;
 pub mod sharding;
 #[cfg(feature = "testing")]
@@ -20,4 +24,7 @@ pub mod transfer;
 pub use backoff::Backoff;
 pub use client::{ClusterClient, ConnectionState, NatsOptions};
 pub use error::ClientError;
+pub use identity::IdentityError;
+pub use lease::{Leadership, Lease};
+pub use membership::{MemberInfo, Members, Membership};
 pub use secret::{ClusterSecret, SecretError};

@@ -49,6 +49,13 @@ pub fn nats_server_binary() -> PathBuf {
         })
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .and_then(|listener| listener.local_addr())
+        .expect("a loopback port is free")
+        .port()
+}
+
 impl NatsServer {
     /// Starts a server and waits until it answers.
     ///
@@ -65,25 +72,41 @@ impl NatsServer {
     pub fn start_with_max_payload(max_payload: usize) -> Self {
         // Between finding a free port and using it another process may take it.
         for attempt in 0.. {
-            let directory = tempfile::tempdir().expect("a temporary directory can be made");
-            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-                .and_then(|listener| listener.local_addr())
-                .expect("a loopback port is free")
-                .port();
-            let configuration = format!(
-                "server_name: test-{port}\nhost: 127.0.0.1\nport: {port}\nmax_payload: {max_payload}\n\
-                 jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n",
-                directory.path().join("jetstream"),
-            );
-            fs::write(directory.path().join("nats.conf"), configuration)
-                .expect("the directory can be written");
-            let mut server = Self { child: None, port, directory };
+            let mut server = Self::prepare(free_port(), max_payload, "");
             if server.try_restart() {
                 return server;
             }
             assert!(attempt < 3, "nats-server does not come up: {}", server.log());
         }
         unreachable!("the loop ends by return or panic")
+    }
+
+    /// Starts three servers that form one NATS cluster.
+    ///
+    /// # Panics
+    /// See [`Self::start`].
+    pub fn start_three() -> [Self; 3] {
+        let routes = [free_port(), free_port(), free_port()];
+        let urls = routes.map(|port| format!("nats://127.0.0.1:{port}")).join(", ");
+        routes.map(|route| {
+            let cluster =
+                format!("cluster {{ name: test, listen: \"127.0.0.1:{route}\", routes: [{urls}] }}\n");
+            let mut server = Self::prepare(free_port(), 3_000_000, &cluster);
+            assert!(server.try_restart(), "nats-server does not come up: {}", server.log());
+            server
+        })
+    }
+
+    /// Writes the configuration of a server into a directory of its own.
+    fn prepare(port: u16, max_payload: usize, more: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory can be made");
+        let configuration = format!(
+            "server_name: test-{port}\nhost: 127.0.0.1\nport: {port}\nmax_payload: {max_payload}\n\
+             jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n{more}",
+            directory.path().join("jetstream"),
+        );
+        fs::write(directory.path().join("nats.conf"), configuration).expect("the directory can be written");
+        Self { child: None, port, directory }
     }
 
     fn log(&self) -> String {
