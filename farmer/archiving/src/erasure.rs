@@ -68,9 +68,7 @@ pub fn extend(source: &[Scalar]) -> Result<Vec<Scalar>, ErasureError> {
 pub fn extend_in_place(values: &mut [Scalar]) -> Result<(), ErasureError> {
     let log = source_log(values.len())?;
     fft::scatter(values, Direction::Inverse);
-    for (value, scale) in values.iter_mut().zip(parity_scale(log)) {
-        *value *= *scale;
-    }
+    fft::multiply(values, parity_scale(log));
     fft::gather(values, Direction::Forward);
     Ok(())
 }

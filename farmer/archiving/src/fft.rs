@@ -4,13 +4,19 @@
 //! bit-reversed order, `gather` takes it back. With the twiddles of the inverse in the first and those of the forward
 //! transform in the second, a round trip through coefficients needs no permutation at all.
 
+#[cfg(target_arch = "x86_64")]
+mod ifma;
+mod portable;
+
 use crate::scalar::Scalar;
+#[cfg(target_arch = "x86_64")]
+use crate::simd;
 use std::sync::OnceLock;
 
 /// Largest transform, as a power of two: the chunks of an erasure-coded record.
 pub(crate) const MAX_LOG: u32 = 16;
-/// Transforms up to this size run level by level; larger ones split first, so that each half stays in cache.
-const LEVEL_BY_LEVEL: usize = 1 << 12;
+/// Shortest transform that eight lanes can do.
+const WIDE_LEN: usize = 64;
 
 /// A transform of a size that this crate has no domain for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -75,111 +81,57 @@ pub(crate) fn bit_reverse<T>(values: &mut [T]) {
     }
 }
 
-/// Natural order in, bit-reversed order out. The length is a power of two up to 65,536.
-pub(crate) fn scatter(values: &mut [Scalar], direction: Direction) {
-    let n = values.len();
-    if n <= 1 {
-        return;
-    }
-    scatter_level(values, twiddles(n.trailing_zeros(), direction));
-    if n > LEVEL_BY_LEVEL {
-        let (low, high) = values.split_at_mut(n / 2);
-        scatter(low, direction);
-        scatter(high, direction);
-        return;
-    }
-    let mut size = n / 2;
-    while size > 1 {
-        let twiddles = twiddles(size.trailing_zeros(), direction);
-        for block in values.chunks_exact_mut(size) {
-            scatter_level(block, twiddles);
-        }
-        size /= 2;
-    }
+/// Whether the eight-lane transforms are to be used.
+fn wide() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return simd::avx512_allowed() && ifma::is_supported();
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
 }
 
-#[inline]
-fn scatter_level(block: &mut [Scalar], twiddles: &Twiddles) {
-    let (low, high) = block.split_at_mut(block.len() / 2);
-    for ((a, b), twiddle) in low.iter_mut().zip(high).zip(twiddles) {
-        let (sum, difference) = (*a + *b, *a - *b);
-        *a = sum;
-        *b = difference * *twiddle;
-    }
+/// Lets the eight-lane code do it where there is some and the condition holds, else the portable one.
+macro_rules! dispatch {
+    ($condition:expr, $function:ident($($argument:expr),*)) => {
+        match $condition && wide() {
+            #[cfg(target_arch = "x86_64")]
+            true => ifma::$function($($argument),*),
+            _ => portable::$function($($argument),*),
+        }
+    };
+}
+
+/// Natural order in, bit-reversed order out. The length is a power of two up to 65,536.
+pub(crate) fn scatter(values: &mut [Scalar], direction: Direction) {
+    dispatch!(values.len() >= WIDE_LEN, scatter(values, direction));
 }
 
 /// Bit-reversed order in, natural order out. The length is a power of two up to 65,536.
 pub(crate) fn gather(values: &mut [Scalar], direction: Direction) {
-    let n = values.len();
-    if n <= 1 {
-        return;
-    }
-    if n > LEVEL_BY_LEVEL {
-        let (low, high) = values.split_at_mut(n / 2);
-        gather(low, direction);
-        gather(high, direction);
-    } else {
-        let mut size = 2;
-        while size < n {
-            let twiddles = twiddles(size.trailing_zeros(), direction);
-            for block in values.chunks_exact_mut(size) {
-                gather_level(block, twiddles);
-            }
-            size *= 2;
-        }
-    }
-    gather_level(values, twiddles(n.trailing_zeros(), direction));
-}
-
-#[inline]
-fn gather_level(block: &mut [Scalar], twiddles: &Twiddles) {
-    let (low, high) = block.split_at_mut(block.len() / 2);
-    for ((a, b), twiddle) in low.iter_mut().zip(high).zip(twiddles) {
-        let product = *b * *twiddle;
-        *b = *a - product;
-        *a += product;
-    }
+    dispatch!(values.len() >= WIDE_LEN, gather(values, direction));
 }
 
 /// [`scatter`] of each column of a matrix of `rows` rows, row after row.
 pub(crate) fn scatter_columns(matrix: &mut [Scalar], rows: usize, direction: Direction) {
     let width = matrix.len() / rows;
-    let mut size = rows;
-    while size > 1 {
-        let twiddles = twiddles(size.trailing_zeros(), direction);
-        for block in matrix.chunks_exact_mut(size * width) {
-            let (low, high) = block.split_at_mut(size / 2 * width);
-            let rows = low.chunks_exact_mut(width).zip(high.chunks_exact_mut(width));
-            for ((low, high), twiddle) in rows.zip(twiddles) {
-                for (a, b) in low.iter_mut().zip(high) {
-                    let (sum, difference) = (*a + *b, *a - *b);
-                    *a = sum;
-                    *b = difference * *twiddle;
-                }
-            }
-        }
-        size /= 2;
-    }
+    dispatch!(width.is_multiple_of(8), scatter_columns(matrix, rows, direction));
 }
 
 /// [`gather`] of each column of a matrix of `rows` rows, row after row.
 pub(crate) fn gather_columns(matrix: &mut [Scalar], rows: usize, direction: Direction) {
     let width = matrix.len() / rows;
-    let mut size = 2;
-    while size <= rows {
-        let twiddles = twiddles(size.trailing_zeros(), direction);
-        for block in matrix.chunks_exact_mut(size * width) {
-            let (low, high) = block.split_at_mut(size / 2 * width);
-            let rows = low.chunks_exact_mut(width).zip(high.chunks_exact_mut(width));
-            for ((low, high), twiddle) in rows.zip(twiddles) {
-                for (a, b) in low.iter_mut().zip(high) {
-                    let product = *b * *twiddle;
-                    *b = *a - product;
-                    *a += product;
-                }
-            }
-        }
-        size *= 2;
+    dispatch!(width.is_multiple_of(8), gather_columns(matrix, rows, direction));
+}
+
+/// Multiplies each scalar with its partner.
+pub(crate) fn multiply(values: &mut [Scalar], by: &[Scalar]) {
+    dispatch!(values.len().is_multiple_of(8), multiply(values, by));
+}
+
+/// Multiplies each row of a matrix with its factor.
+pub(crate) fn scale_rows(matrix: &mut [Scalar], width: usize, factors: &[Scalar]) {
+    match width {
+        1 => multiply(matrix, factors),
+        _ => dispatch!(width.is_multiple_of(8), scale_rows(matrix, width, factors)),
     }
 }
 
@@ -203,13 +155,95 @@ pub fn inverse_fft(values: &mut [Scalar]) -> Result<(), DomainSizeError> {
     scatter(values, Direction::Inverse);
     bit_reverse(values);
     let scale = inverse_of_size(log);
-    for value in values {
-        *value *= scale;
-    }
+    values.iter_mut().for_each(|value| *value *= scale);
     Ok(())
 }
 
 /// `1 / 2^log`.
 pub(crate) fn inverse_of_size(log: u32) -> Scalar {
     Scalar::from(1 << log).inverse().expect("a power of two is not zero")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scalars(seed: u64, count: usize) -> Vec<Scalar> {
+        let mut state = Scalar::from(seed);
+        // The extremes are among them.
+        let mut values = vec![Scalar::ZERO, -Scalar::ONE, Scalar::ONE];
+        values.extend((0..count).map(|_| {
+            state = state.square() + Scalar::from(seed | 1);
+            state
+        }));
+        values.truncate(count);
+        values
+    }
+
+    #[test]
+    fn transforms_are_sums_of_powers() {
+        for log in 0..=7 {
+            let n = 1 << log;
+            let coefficients = scalars(log, n);
+            let mut values = coefficients.clone();
+            fft(&mut values).expect("a power of two");
+            for (index, value) in values.iter().enumerate() {
+                let at = root(log as u32).pow(index as u64);
+                let sum = coefficients.iter().rev().fold(Scalar::ZERO, |sum, next| sum * at + *next);
+                assert_eq!(*value, sum, "{n} {index}");
+            }
+            inverse_fft(&mut values).expect("a power of two");
+            assert_eq!(values, coefficients, "{n}");
+        }
+        for wrong in [0, 3, 1 << 17] {
+            assert_eq!(fft(&mut vec![Scalar::ONE; wrong]), Err(DomainSizeError(wrong)));
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn eight_lanes_do_what_one_does() {
+        if !ifma::is_supported() {
+            return;
+        }
+        type Transform = fn(&mut [Scalar], Direction);
+        let pairs: [(Transform, Transform); 2] =
+            [(ifma::scatter, portable::scatter), (ifma::gather, portable::gather)];
+        for log in 6..=MAX_LOG {
+            for direction in [Direction::Forward, Direction::Inverse] {
+                for (wide, narrow) in pairs {
+                    // The largest scalar everywhere makes the largest sums.
+                    for values in [scalars(u64::from(log), 1 << log), vec![-Scalar::ONE; 1 << log]] {
+                        let mut expected = values.clone();
+                        narrow(&mut expected, direction);
+                        let mut found = values;
+                        wide(&mut found, direction);
+                        assert!(found == expected, "{log} {direction:?}");
+                    }
+                }
+            }
+        }
+        for (rows, width) in [(2, 8), (128, 16), (256, 32), (1024, 8)] {
+            let values = scalars(7, rows * width);
+            let factors = scalars(9, rows);
+            let run = |wide: bool| {
+                let mut matrix = values.clone();
+                for direction in [Direction::Forward, Direction::Inverse] {
+                    if wide {
+                        ifma::scatter_columns(&mut matrix, rows, direction);
+                        ifma::scale_rows(&mut matrix, width, &factors);
+                        ifma::gather_columns(&mut matrix, rows, direction);
+                        ifma::multiply(&mut matrix, &values);
+                    } else {
+                        portable::scatter_columns(&mut matrix, rows, direction);
+                        portable::scale_rows(&mut matrix, width, &factors);
+                        portable::gather_columns(&mut matrix, rows, direction);
+                        portable::multiply(&mut matrix, &values);
+                    }
+                }
+                matrix
+            };
+            assert!(run(true) == run(false), "{rows} {width}");
+        }
+    }
 }

@@ -70,9 +70,7 @@ fn extend_records(raw: &[u8], pieces: &mut [Piece]) {
             matrix.extend(chunks.iter().map(Scalar::from_safe_bytes));
         }
         fft::scatter_columns(&mut matrix, SegmentIndex::NUM_RAW_RECORDS, Direction::Inverse);
-        for (row, scale) in matrix.chunks_exact_mut(TILE).zip(erasure::parity_scale(log)) {
-            row.iter_mut().for_each(|value| *value *= *scale);
-        }
+        fft::scale_rows(&mut matrix, TILE, erasure::parity_scale(log));
         fft::gather_columns(&mut matrix, SegmentIndex::NUM_RAW_RECORDS, Direction::Forward);
         for (chunks, row) in parity.into_iter().zip(matrix.chunks_exact(TILE)) {
             chunks.iter_mut().zip(row).for_each(|(chunk, value)| *chunk = value.to_bytes());

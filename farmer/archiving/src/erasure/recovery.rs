@@ -93,17 +93,17 @@ impl Recovery {
                 let root = fft::root(self.log).inverse().expect("a root of unity is not zero");
                 let mut scale = fft::powers(fft::inverse_of_size(half), root, rows / 2);
                 fft::bit_reverse(&mut scale);
-                scale_rows(matrix, width, &scale);
+                fft::scale_rows(matrix, width, &scale);
             }
             Method::Any(vanishing) => {
-                scale_rows(matrix, width, &vanishing.at_positions);
+                fft::scale_rows(matrix, width, &vanishing.at_positions);
                 transform(matrix, width, Direction::Inverse, Order::ToReversed);
-                scale_rows(matrix, width, &vanishing.to_coset);
+                fft::scale_rows(matrix, width, &vanishing.to_coset);
                 fold_rows(matrix, width);
                 transform(matrix, width, Direction::Forward, Order::ToNatural);
-                scale_rows(matrix, width, &vanishing.inverse_on_coset);
+                fft::scale_rows(matrix, width, &vanishing.inverse_on_coset);
                 transform(matrix, width, Direction::Inverse, Order::ToReversed);
-                scale_rows(matrix, width, &vanishing.from_coset);
+                fft::scale_rows(matrix, width, &vanishing.from_coset);
             }
         }
     }
@@ -139,12 +139,6 @@ fn transform_rows(matrix: &mut [Scalar], rows: usize, direction: Direction, orde
         (true, Order::ToNatural) => fft::gather(matrix, direction),
         (false, Order::ToReversed) => fft::scatter_columns(matrix, rows, direction),
         (false, Order::ToNatural) => fft::gather_columns(matrix, rows, direction),
-    }
-}
-
-fn scale_rows(matrix: &mut [Scalar], width: usize, scale: &[Scalar]) {
-    for (row, scale) in matrix.chunks_exact_mut(width).zip(scale) {
-        row.iter_mut().for_each(|value| *value *= *scale);
     }
 }
 
@@ -231,7 +225,7 @@ fn vanishing_polynomial(roots: &[Scalar]) -> Vec<Scalar> {
     let (left, right) = rayon::join(|| vanishing_polynomial(left), || vanishing_polynomial(right));
     let mut product = values_of_monic(left, size);
     let right = values_of_monic(right, size);
-    product.iter_mut().zip(&right).for_each(|(left, right)| *left *= *right);
+    fft::multiply(&mut product, &right);
     fft::gather(&mut product, Direction::Inverse);
     let scale = fft::inverse_of_size(size.trailing_zeros());
     product.iter_mut().for_each(|coefficient| *coefficient *= scale);
