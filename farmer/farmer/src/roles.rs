@@ -3,6 +3,7 @@
 
 use crate::cli::{ClusterArguments, Role};
 use crate::shutdown::Shutdown;
+use std::sync::{Arc, OnceLock};
 
 pub mod cache;
 pub mod context;
@@ -27,11 +28,14 @@ pub use error::Error;
 /// When the role cannot go on: see [`Error`].
 pub async fn run(arguments: ClusterArguments, shutdown: Shutdown) -> Result<(), Error> {
     let ClusterArguments { nats, srs, prometheus_listen_on, role } = arguments;
-    let shared = context::Shared { nats, srs, prometheus_listen_on, shutdown };
+    let verdict = Arc::new(OnceLock::new());
+    let shared = context::Shared { nats, srs, prometheus_listen_on, shutdown, verdict: Arc::clone(&verdict) };
     let result = dispatch(role, shared).await;
-    match result {
-        Err(Error::Stopped) => Ok(()),
-        result => result,
+    match (result, Arc::into_inner(verdict).and_then(OnceLock::into_inner)) {
+        // The cluster's refusal is what the shutdown was asked for.
+        (Ok(()) | Err(Error::Stopped), Some(refusal)) => Err(refusal),
+        (Err(Error::Stopped), None) => Ok(()),
+        (result, _) => result,
     }
 }
 

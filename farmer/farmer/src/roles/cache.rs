@@ -3,4 +3,5 @@
 pub mod contents;
 pub mod serve;
 pub mod store;
+pub mod surplus;
 pub mod upkeep;

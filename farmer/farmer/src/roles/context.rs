@@ -3,6 +3,7 @@
 mod address;
 mod chain;
 mod identity;
+mod membership;
 
 pub use chain::{Chain, is_development_node};
 pub use identity::Home;
@@ -23,7 +24,7 @@ use parking_lot::Mutex;
 use primitives::Blake3Hash;
 use primitives::rpc::GenesisHash;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
 
 /// Longest name of a counter that the contract lets pass, bytes.
@@ -40,6 +41,8 @@ pub struct Shared {
     pub prometheus_listen_on: Option<SocketAddr>,
     /// The shutdown.
     pub shutdown: Shutdown,
+    /// Why the cluster refuses this member, if it does.
+    pub verdict: Arc<OnceLock<Error>>,
 }
 
 /// What a member tells of itself beside its status; filled as it becomes known.
@@ -64,6 +67,7 @@ pub struct RoleContext {
     about: Arc<Mutex<About>>,
     serving: Mutex<Vec<Serving>>,
     nats: Mutex<Option<watch::Receiver<ConnectionState>>>,
+    joined: Mutex<Option<membership::Joined>>,
 }
 
 impl RoleContext {
@@ -90,6 +94,7 @@ impl RoleContext {
             about: Arc::default(),
             serving: Mutex::default(),
             nats: Mutex::default(),
+            joined: Mutex::default(),
         })
     }
 
@@ -216,6 +221,7 @@ impl RoleContext {
         self.status.set(State::Ready);
         let _ = self.shutdown.unless_triggered(follow).await;
         self.status.set(State::Stopping);
+        self.leave().await;
     }
 
     /// The command line's part that all roles have.

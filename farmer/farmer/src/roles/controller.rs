@@ -3,6 +3,7 @@
 pub mod filler;
 pub mod headers;
 pub mod history;
+pub mod leader;
 pub mod once;
 pub mod proxy;
 pub mod relay;
@@ -15,8 +16,12 @@ use crate::shutdown::Shutdown;
 use crate::status::{State, Status};
 use cluster::client::ConnectionState;
 use cluster::contract::{IdentifyRequest, Role};
+use cluster::transfer::TransferPool;
 use cluster::{Backoff, ClusterClient};
+use filler::Sources;
 use headers::Headers;
+use history::History;
+use leader::Leader;
 use node::{NodeClient, NodeState};
 use primitives::rpc::GenesisHash;
 use proxy::Proxy;
@@ -57,6 +62,9 @@ pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result
     let proxy = Arc::new(Proxy::new(node.clone(), kzg.clone(), Arc::clone(&headers), submissions));
     proxy.serve(&client, &context).await?;
 
+    let members = context.join(&client, 0);
+    let leader = Leader::new(&client, context.instance, Arc::clone(&relay), members, &context.status);
+
     let mut tasks = JoinSet::new();
     let status = &context.status;
     tasks.spawn(Arc::clone(&relay).slots(status.clone()));
@@ -67,9 +75,28 @@ pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result
     if development {
         tasks.spawn(follow_development_node(node.clone(), status.clone()));
     }
-    context.shutdown.triggered().await;
+    let leading = async {
+        // Without JetStream there is neither a secret nor a leader; slots and solutions flow all the same.
+        let secret = context.secret(&client).await?;
+        let sources = Sources {
+            history: tokio::sync::Mutex::new(History::new(node.clone(), kzg.clone(), Arc::clone(&headers))),
+            pool: TransferPool::new(secret, context.instance),
+            node: node.clone(),
+            kzg: kzg.clone(),
+            headers: Arc::clone(&headers),
+        };
+        leader.lead(Arc::new(sources)).await;
+        Ok::<_, Error>(())
+    };
+    let result = tokio::select! {
+        result = leading => result,
+        () = context.shutdown.triggered() => Ok(()),
+    };
     context.status.set(State::Stopping);
-    Ok(())
+    tasks.shutdown().await;
+    leader.release().await;
+    context.leave().await;
+    result
 }
 
 async fn acknowledgements(relay: Arc<Relay>) {

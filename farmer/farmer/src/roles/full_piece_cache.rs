@@ -1,12 +1,15 @@
-//! The full-piece-cache.
+//! The full-piece cache: holds every piece and serves them over TCP.
 
 use crate::cli::FullPieceCacheArguments;
+use crate::roles::cache::serve;
+use crate::roles::cache::store::Store;
 use crate::roles::{Error, RoleContext};
 
-/// Runs a full-piece-cache until the shutdown.
+/// Runs a full-piece cache until the shutdown.
 ///
 /// # Errors
-/// When it cannot go on.
-pub async fn run(context: RoleContext, _arguments: FullPieceCacheArguments) -> Result<(), Error> {
-    Err(Error::Unavailable(format!("this build has no {} yet", context.role)))
+/// When its directory, its address or its cluster do not fit.
+pub async fn run(context: RoleContext, arguments: FullPieceCacheArguments) -> Result<(), Error> {
+    let FullPieceCacheArguments { path, listen, advertise, tmp: _ } = arguments;
+    serve::run(context, move || Store::open_full(&path), listen, &advertise).await
 }

@@ -56,6 +56,12 @@ impl PieceBitmap {
         self.words.iter().enumerate().flat_map(|(index, &word)| Bits { word, base: index as u64 * 64 })
     }
 
+    /// The last piece.
+    pub fn last(&self) -> Option<PieceIndex> {
+        let (index, word) = self.words.iter().enumerate().rfind(|(_, word)| **word != 0)?;
+        Some(PieceIndex(index as u64 * 64 + u64::from(63 - word.leading_zeros())))
+    }
+
     /// The pieces of this set that `other` lacks.
     #[must_use]
     pub fn without(&self, other: &Self) -> Self {
@@ -101,7 +107,9 @@ mod tests {
             few.contains(PieceIndex(70)) && !few.contains(PieceIndex(71)) && !few.contains(PieceIndex(9000))
         );
         assert!(few.without(&PieceBitmap::below(71)).iter().eq([PieceIndex(500)]));
+        assert_eq!(few.last(), Some(PieceIndex(500)));
         few.remove(PieceIndex(500));
+        assert_eq!((few.last(), PieceBitmap::default().last()), (Some(PieceIndex(70)), None));
         few.remove(PieceIndex(9000));
         assert_eq!(few.len(), 1);
         assert_eq!(PieceBitmap::below(71).without(&few).len(), 70);

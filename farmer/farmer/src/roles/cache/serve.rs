@@ -3,11 +3,15 @@
 use crate::cli::AdvertiseArguments;
 use crate::roles::cache::contents::{CacheContents, Surplus};
 use crate::roles::cache::store::Store;
+use crate::roles::cache::surplus::SurplusFinder;
 use crate::roles::cache::upkeep;
 use crate::roles::{Error, RoleContext};
+use crate::status::State;
 use cluster::contract::{CacheStatusRequest, ContentsRequest};
 use cluster::transfer::{ServerOptions, TransferError, TransferServer};
 use cluster::{ClusterClient, ClusterSecret};
+use primitives::Piece;
+use primitives::rpc::GenesisHash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,18 +31,43 @@ impl From<TransferError> for Error {
     }
 }
 
-/// Takes the store over on a thread that may block.
+/// Runs a cache until the shutdown: opens its stores, waits for the cluster, joins it, serves and takes pieces.
 ///
 /// # Errors
-/// Those of opening the store.
-pub async fn open(
+/// When its directories, its address or its cluster do not fit.
+pub async fn run(
+    context: RoleContext,
+    open: impl FnOnce() -> Result<Store, Error> + Send + 'static,
+    listen: SocketAddr,
+    advertise: &AdvertiseArguments,
+) -> Result<(), Error> {
+    let surplus = Arc::new(SurplusFinder::new(context.instance));
+    let contents = open_contents(&context, open, Arc::clone(&surplus)).await?;
+    context.reference_string().await?;
+    let client = context.connect().await?;
+    let chain = context.chain(&client).await?;
+    bind_chain(&contents, chain.genesis).await?;
+    context.status.set(State::Waiting("the cluster's secret".into()));
+    let secret = context.secret(&client).await?;
+    let server = serve(&context, &client, secret, &contents, listen, advertise).await?;
+    let capacity_pieces = contents.store().capacity_pieces().unwrap_or(0);
+    let members = context.join(&client, capacity_pieces.saturating_mul(Piece::SIZE as u64));
+    surplus.follow(members);
+    run_until_shutdown(&context, &client, contents, server).await;
+    Ok(())
+}
+
+/// Takes the stores over on a thread that may block.
+async fn open_contents(
     context: &RoleContext,
     open: impl FnOnce() -> Result<Store, Error> + Send + 'static,
-    surplus: Surplus,
+    surplus: Arc<SurplusFinder>,
 ) -> Result<Arc<CacheContents>, Error> {
     let status = context.status.clone();
+    context.status.set(State::Waiting("its pieces to be opened".into()));
     let opening = tokio::task::spawn_blocking(move || {
         let store = open()?;
+        let surplus: Surplus = Box::new(move |held| surplus.find(held));
         Ok::<_, Error>(Arc::new(CacheContents::new(store, &status, surplus)))
     });
     let contents = opening.await.map_err(|error| Error::Internal(error.to_string()))??;
@@ -50,11 +79,15 @@ pub async fn open(
     Ok(contents)
 }
 
+/// Refuses pieces of another chain.
+async fn bind_chain(contents: &Arc<CacheContents>, genesis: GenesisHash) -> Result<(), Error> {
+    let contents = Arc::clone(contents);
+    let binding = tokio::task::spawn_blocking(move || contents.store().bind_chain(genesis));
+    Ok(binding.await.map_err(|error| Error::Internal(error.to_string()))??)
+}
+
 /// Serves the pieces over TCP and answers questions about them over NATS; gives the server, which stops when dropped.
-///
-/// # Errors
-/// When the address is taken, or NATS is closed.
-pub async fn serve(
+async fn serve(
     context: &RoleContext,
     client: &ClusterClient,
     secret: ClusterSecret,
@@ -81,7 +114,7 @@ pub async fn serve(
 }
 
 /// Looks after the pieces until the shutdown, then lets transfers in hand end and forces to the disk what was written.
-pub async fn run_until_shutdown(
+async fn run_until_shutdown(
     context: &RoleContext,
     client: &ClusterClient,
     contents: Arc<CacheContents>,

@@ -15,14 +15,16 @@ pub use views::CacheMember;
 
 use crate::roles::controller::relay::Relay;
 use crate::status::Status;
-use cluster::contract::ReinitializeBroadcast;
+use cluster::contract::{ReinitializeBroadcast, Role};
+use cluster::{MemberInfo, Members};
 use futures::future::join_all;
 use parking_lot::Mutex;
-use primitives::{PieceIndex, SegmentIndex};
+use primitives::{Piece, PieceIndex, SegmentIndex};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use views::{Lack, Views, ask_contents};
@@ -71,7 +73,7 @@ impl FillerMetrics {
 pub struct Filler {
     relay: Arc<Relay>,
     sources: Arc<Sources>,
-    members: watch::Receiver<Vec<CacheMember>>,
+    members: watch::Receiver<Arc<Members>>,
     /// Fencing number of the lease.
     fence: u64,
     metrics: FillerMetrics,
@@ -80,6 +82,8 @@ pub struct Filler {
     changes: watch::Sender<()>,
     /// Segments that could not be had, until when they are left alone, and how long the next time.
     deferred: Mutex<HashMap<SegmentIndex, (Instant, Duration)>>,
+    /// Segments before this one are no longer new.
+    first_new: AtomicU64,
     started: Instant,
 }
 
@@ -88,10 +92,12 @@ impl Filler {
     pub fn new(
         relay: Arc<Relay>,
         sources: Arc<Sources>,
-        members: watch::Receiver<Vec<CacheMember>>,
+        members: watch::Receiver<Arc<Members>>,
         fence: u64,
         metrics: FillerMetrics,
     ) -> Self {
+        // Its predecessor may not have come to say that the newest segment is stored.
+        let first_new = sources.headers.count().saturating_sub(1);
         Self {
             relay,
             sources,
@@ -101,6 +107,7 @@ impl Filler {
             views: Mutex::default(),
             changes: watch::channel(()).0,
             deferred: Mutex::default(),
+            first_new: AtomicU64::new(first_new),
             started: Instant::now(),
         }
     }
@@ -122,7 +129,7 @@ impl Filler {
         let mut tick = tokio::time::interval(LOOK_INTERVAL);
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let current = members.borrow_and_update().clone();
+            let current = cache_members(&members.borrow_and_update());
             let pieces = counts.borrow_and_update().saturating_mul(SegmentIndex::NUM_PIECES as u64);
             // Placement of a long history takes seconds when shards come or go.
             tokio::task::block_in_place(|| self.views.lock().update(&current, pieces));
@@ -182,12 +189,14 @@ impl Filler {
     /// Stores the newest segments and says so; those that the node no longer has are left to the other lane.
     async fn new_segments(&self) -> Superseded {
         let mut changes = self.changes.subscribe();
-        let mut next = self.sources.headers.count().saturating_sub(1);
         loop {
-            let count = self.sources.headers.count();
-            // History was replaced.
-            next = next.min(count);
-            while next < count {
+            loop {
+                let count = self.sources.headers.count();
+                // The list is shorter when the node's history was replaced.
+                let next = self.first_new.load(Ordering::Relaxed).min(count);
+                if next == count {
+                    break;
+                }
                 let segment = SegmentIndex(next);
                 if let Err(superseded) = self.fill(segment, Effort::Quick).await {
                     return superseded;
@@ -199,7 +208,8 @@ impl Filler {
                 if !stored && next + 1 == self.sources.headers.count() {
                     break;
                 }
-                next += 1;
+                self.first_new.store(next + 1, Ordering::Relaxed);
+                self.changes.send_replace(());
             }
             if changes.changed().await.is_err() {
                 std::future::pending::<()>().await;
@@ -227,13 +237,13 @@ impl Filler {
     async fn old_segments(&self) -> Superseded {
         let mut changes = self.changes.subscribe();
         loop {
-            let newest = self.sources.headers.count().saturating_sub(1);
+            let first_new = self.first_new.load(Ordering::Relaxed);
             let segment = {
                 let deferred = self.deferred.lock();
                 let skip = |segment: SegmentIndex| {
                     let waits = deferred.get(&segment).is_some_and(|(until, _)| *until > Instant::now());
                     // The other lane has it, unless it could not have it at once.
-                    waits || (segment.0 >= newest && !deferred.contains_key(&segment))
+                    waits || (segment.0 >= first_new && !deferred.contains_key(&segment))
                 };
                 self.views.lock().first_lacking(SegmentIndex(0), skip)
             };
@@ -250,7 +260,6 @@ impl Filler {
             }
             self.show();
             self.changes.send_replace(());
-            changes.mark_unchanged();
         }
     }
 
@@ -304,6 +313,19 @@ impl Filler {
             "Pieces of a segment could not be had from anywhere; trying again later"
         );
     }
+}
+
+/// The caches among the members.
+fn cache_members(members: &Members) -> Vec<CacheMember> {
+    let cache = |member: &MemberInfo| {
+        let capacity_pieces = match member.role {
+            Role::FullPieceShardedCache => None,
+            Role::ShardedCache => Some(member.capacity_bytes / Piece::SIZE as u64),
+            _ => return None,
+        };
+        Some(CacheMember { instance: member.instance, address: member.address?.0, capacity_pieces })
+    };
+    members.all().iter().filter_map(cache).collect()
 }
 
 fn log_filled(segment: SegmentIndex, lacking: &[Lack], started: Instant) {

@@ -38,9 +38,9 @@ pub async fn push(
     views: &Mutex<Views>,
     pushed: &Counter,
 ) -> Result<(), Superseded> {
-    let mut sending = stream::iter(lacking)
-        .map(|lack| push_to(pool, fence, pieces, lack, views, pushed))
-        .buffer_unordered(CACHES_AT_ONCE);
+    let tasks: Vec<_> =
+        lacking.iter().map(|lack| push_to(pool, fence, pieces, lack, views, pushed)).collect();
+    let mut sending = stream::iter(tasks).buffer_unordered(CACHES_AT_ONCE);
     while let Some(result) = sending.next().await {
         result?;
     }

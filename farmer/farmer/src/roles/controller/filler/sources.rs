@@ -53,13 +53,9 @@ impl Sources {
         effort: Effort,
     ) -> Option<SegmentPieces> {
         let mut pieces = SegmentPieces::new(self.headers.get(segment)?);
-        // A node serves its newest segment from memory, and makes segment 0 anew for every piece.
-        let newest = self.headers.count().checked_sub(1) == Some(segment.0);
-        if newest {
-            pieces = self.from_node(pieces, wanted).await;
-        }
         pieces = self.from_caches(pieces, wanted, views).await;
-        if !newest && segment.0 == 0 {
+        // A node serves its newest segment from memory, and makes segment 0 anew.
+        if segment.0 == 0 || self.headers.count().checked_sub(1) == Some(segment.0) {
             pieces = self.from_node(pieces, wanted).await;
         }
         if effort == Effort::Any && !pieces.missing(wanted).is_empty() {

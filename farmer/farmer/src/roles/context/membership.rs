@@ -1,0 +1,76 @@
+//! Being a member of the cluster.
+
+use crate::roles::{Error, RoleContext};
+use crate::status::BUILD;
+use cluster::{ClusterClient, ClusterSecret, MemberInfo, Members, Membership};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+/// How long leaving may take: others know at once then, else after 6 seconds.
+const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
+
+impl RoleContext {
+    /// The secret that peers prove to each other: the file's, or the one that the cluster keeps on its NATS, for which
+    /// this waits.
+    ///
+    /// # Errors
+    /// When the file cannot be used; on shutdown.
+    pub async fn secret(&self, client: &ClusterClient) -> Result<ClusterSecret, Error> {
+        match &self.shared.nats.cluster_secret_file {
+            Some(path) => ClusterSecret::from_file(path)
+                .map_err(|error| Error::Config(format!("--cluster-secret-file: {error}"))),
+            None => self.unless_stopped(client.shared_secret()).await,
+        }
+    }
+
+    /// Joins the cluster with what is known of this member by now: digest, chain and address are to be set before.
+    /// `capacity_bytes` is 0 for roles that hold no share of the pieces.
+    ///
+    /// Returns at once: a role works without JetStream too. Where the cluster turns out to have another reference string
+    /// or chain, the role is shut down and ends with [`Error::Config`].
+    pub fn join(&self, client: &ClusterClient, capacity_bytes: u64) -> watch::Receiver<Arc<Members>> {
+        let about = *self.about.lock();
+        let membership = Arc::new(Membership::join(
+            client,
+            MemberInfo {
+                role: self.role,
+                instance: self.instance,
+                address: about.address,
+                capacity_bytes,
+                build: BUILD.into(),
+                srs_digest: about.srs_digest,
+                genesis: about.genesis,
+            },
+        ));
+        let members = membership.watch();
+        let (watched, shutdown) = (Arc::clone(&membership), self.shutdown.clone());
+        let verdict = Arc::clone(&self.shared.verdict);
+        let watcher = tokio::spawn(async move {
+            let error = watched.refused().await;
+            // The first one stands.
+            let _ = verdict.set(Error::Config(error.to_string()));
+            shutdown.trigger();
+        });
+        *self.joined.lock() = Some(Joined { membership, watcher });
+        members
+    }
+
+    /// Leaves the cluster, if it was joined: others know it at once.
+    pub async fn leave(&self) {
+        let Some(Joined { membership, watcher }) = self.joined.lock().take() else { return };
+        watcher.abort();
+        // Its share of the membership is dropped with it.
+        let _ = watcher.await;
+        if let Some(membership) = Arc::into_inner(membership) {
+            membership.leave(LEAVE_DEADLINE).await;
+        }
+    }
+}
+
+/// A membership and the task that waits for its refusal.
+pub(super) struct Joined {
+    membership: Arc<Membership>,
+    watcher: JoinHandle<()>,
+}
