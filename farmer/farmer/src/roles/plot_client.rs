@@ -25,6 +25,7 @@ use crate::cli::PlotClientArguments;
 use crate::roles::context::Chain;
 use crate::roles::proof_server::bench::Bench;
 use crate::roles::{Error, RoleContext};
+use crate::status::State;
 use ::farming::proving::CpuProver;
 use archiving::Kzg;
 use chain::ChainFeed;
@@ -145,7 +146,16 @@ async fn count(handles: Vec<Arc<FarmHandle>>, metrics: Metrics) {
 /// Runs a plot-client until the shutdown.
 ///
 /// # Errors
-/// When it cannot go on.
-pub async fn run(context: RoleContext, _arguments: PlotClientArguments) -> Result<(), Error> {
-    Err(Error::Unavailable(format!("this build has no {} yet", context.role)))
+/// When its arguments or its cluster do not fit, or no farm can be opened.
+pub async fn run(context: RoleContext, arguments: PlotClientArguments) -> Result<(), Error> {
+    // What only a person can mend is said before anything is waited for.
+    farms::reward_address(&arguments.reward_address)?;
+    let kzg = context.reference_string().await?;
+    let client = context.connect().await?;
+    let chain = context.chain(&client).await?;
+    context.status.set(State::Waiting("the cluster's secret".into()));
+    let secret = context.secret(&client).await?;
+    let _members = context.join(&client, 0);
+    context.status.set(State::Waiting("its farms to be opened".into()));
+    serve(&context, &arguments, Surroundings { client, secret, kzg, chain }).await
 }

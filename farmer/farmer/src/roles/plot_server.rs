@@ -15,6 +15,7 @@ use crate::roles::piece_source::PieceSources;
 use crate::roles::piece_source::caches::Caches;
 use crate::roles::piece_source::directory::CacheDirectory;
 use crate::roles::{Error, RoleContext};
+use crate::status::State;
 use archiving::Kzg;
 use cluster::transfer::{ServerOptions, TransferPool, TransferServer};
 use cluster::{ClusterClient, ClusterSecret};
@@ -33,7 +34,7 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How long transfers in hand may take at the shutdown.
 const DRAIN: Duration = Duration::from_millis(800);
 /// How nice the encoder's threads are: audits and proofs on the same host go first.
-const ENCODER_NICENESS: i32 = 19;
+const NICENESS: i32 = 19;
 
 impl From<SpoolError> for Error {
     fn from(error: SpoolError) -> Self {
@@ -53,8 +54,8 @@ pub struct Surroundings {
     pub secret: ClusterSecret,
     /// For the check of pieces and their reconstruction.
     pub kzg: Kzg,
-    /// The caches that are there.
-    pub caches: Arc<dyn CacheDirectory>,
+    /// The caches; without, those that are members of the cluster, which this server then joins.
+    pub caches: Option<Arc<dyn CacheDirectory>>,
 }
 
 /// Serves until the shutdown.
@@ -73,19 +74,8 @@ pub async fn serve(
     let (spool, sound) = recovered?;
     let desk = Arc::new(Desk::new(spool, sound, arguments.spool_sectors, metrics));
 
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024);
-    let pool = encoder_pool(threads)?;
-    let caches = Caches::new(caches, TransferPool::new(secret.clone(), context.instance));
-    let workshop = Arc::new(Workshop {
-        desk: Arc::clone(&desk),
-        pieces: PieceSources::new(&client, &kzg, caches, &pool, arguments.priority_cache),
-        encoder: tokio::sync::Mutex::new(Some(SectorEncoder::cpu(threads))),
-        pool,
-        shutdown: context.shutdown.clone(),
-    });
-
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, arguments.listen_port));
+    let pool = TransferPool::new(secret.clone(), context.instance);
     let mut options = ServerOptions::new(secret, context.instance);
     options.sectors = Some(Arc::clone(&desk) as _);
     let server = TransferServer::start(address, options).await.map_err(|error| match error {
@@ -95,6 +85,8 @@ pub async fn serve(
         error => Error::Unavailable(error.to_string()),
     })?;
     let address = context.advertised(&client, &arguments.advertise, server.address()).await?;
+    let caches = caches.unwrap_or_else(|| Arc::new(context.join(&client, 0)));
+    let workshop = workshop(context, arguments, &desk, &client, &kzg, Caches::new(caches, pool))?;
     let window = Window { desk: Arc::clone(&desk), instance: context.instance, address };
     let services = window.open(&client).await?;
 
@@ -110,21 +102,42 @@ pub async fn serve(
     Ok(())
 }
 
-/// Threads that encode, check and recover.
-fn encoder_pool(threads: usize) -> Result<Arc<rayon::ThreadPool>, Error> {
+/// What the workers share.
+fn workshop(
+    context: &RoleContext,
+    arguments: &PlotServerArguments,
+    desk: &Arc<Desk>,
+    client: &ClusterClient,
+    kzg: &Kzg,
+    caches: Caches,
+) -> Result<Arc<Workshop>, Error> {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let threads = arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024);
+    // An encoding keeps its threads until its sector is finished: the next sector's pieces are not to wait for that.
+    let checks = nice_pool("checker", threads)?;
+    Ok(Arc::new(Workshop {
+        desk: Arc::clone(desk),
+        pieces: PieceSources::new(client, kzg, caches, &checks, arguments.priority_cache),
+        encoder: tokio::sync::Mutex::new(Some(SectorEncoder::cpu(threads))),
+        pool: nice_pool("encoder", threads)?,
+        shutdown: context.shutdown.clone(),
+    }))
+}
+
+/// Threads that step back for whatever else runs on the host.
+fn nice_pool(name: &'static str, threads: usize) -> Result<Arc<rayon::ThreadPool>, Error> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
-        .thread_name(|index| format!("encoder-{index}"))
+        .thread_name(move |index| format!("{name}-{index}"))
         .start_handler(|_| {
             // Of this thread only: on Linux a thread is its own process to the scheduler.
             let thread = rustix::thread::gettid();
-            if let Err(error) = rustix::process::setpriority_process(Some(thread), ENCODER_NICENESS) {
-                tracing::debug!(%error, "The encoder's priority stays as it is");
+            if let Err(error) = rustix::process::setpriority_process(Some(thread), NICENESS) {
+                tracing::debug!(%error, "The priority of a thread stays as it is");
             }
         })
         .build();
-    pool.map(Arc::new)
-        .map_err(|error| Error::Internal(format!("the encoder's threads do not start: {error}")))
+    pool.map(Arc::new).map_err(|error| Error::Internal(format!("threads do not start: {error}")))
 }
 
 /// The sectors that an earlier process finished, as far as their bytes are what they were.
@@ -161,7 +174,13 @@ async fn expire(desk: Arc<Desk>) {
 /// Runs a plot-server until the shutdown.
 ///
 /// # Errors
-/// When it cannot go on.
-pub async fn run(context: RoleContext, _arguments: PlotServerArguments) -> Result<(), Error> {
-    Err(Error::Unavailable(format!("this build has no {} yet", context.role)))
+/// When its base path, its port or its cluster do not fit.
+pub async fn run(context: RoleContext, arguments: PlotServerArguments) -> Result<(), Error> {
+    let kzg = context.reference_string().await?;
+    let client = context.connect().await?;
+    context.chain(&client).await?;
+    context.status.set(State::Waiting("the cluster's secret".into()));
+    let secret = context.secret(&client).await?;
+    let surroundings = Surroundings { client, secret, kzg, caches: None };
+    serve(&context, &arguments, surroundings).await
 }

@@ -5,7 +5,9 @@ pub mod bench;
 use crate::cli::ProofServerArguments;
 use crate::roles::{Error, RoleContext};
 use crate::status::Status;
+use archiving::Kzg;
 use bench::Bench;
+use cluster::ClusterClient;
 use cluster::contract::{ProveError, ProveRequest};
 use farming::proving::{CpuProver, ProofInput};
 use parity_scale_codec::DecodeAll;
@@ -63,10 +65,24 @@ impl Metrics {
 /// # Errors
 /// When it cannot go on.
 pub async fn run(context: RoleContext, arguments: ProofServerArguments) -> Result<(), Error> {
-    let metrics = Metrics::new(&context.status);
     let kzg = context.reference_string().await?;
     let client = context.connect().await?;
     context.chain(&client).await?;
+    let _members = context.join(&client, 0);
+    serve(&context, &arguments, &client, kzg).await
+}
+
+/// Makes proofs until the shutdown.
+///
+/// # Errors
+/// When the connection is closed.
+pub async fn serve(
+    context: &RoleContext,
+    arguments: &ProofServerArguments,
+    client: &ClusterClient,
+    kzg: Kzg,
+) -> Result<(), Error> {
+    let metrics = Metrics::new(&context.status);
     let concurrency = arguments.proof_concurrency.max(1);
     let bench = Arc::new(Bench::new(Arc::new(CpuProver::new(kzg)), concurrency));
     let handler = move |request: ProveRequest| {

@@ -1,17 +1,20 @@
 //! Which caches there are and who of them is asked for which piece.
 
-use cluster::contract::InstanceId;
+use cluster::contract::{InstanceId, Role};
 use cluster::sharding::{Shard, ShardMap};
-use primitives::PieceIndex;
+use cluster::{MemberInfo, Members};
+use primitives::{Piece, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use tokio::sync::watch;
 
 /// What a cache is meant to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheKind {
     /// Its share, by its capacity.
     Sharded {
-        /// Capacity in the unit that all sharded caches announce.
+        /// Pieces that it may hold.
         capacity: u64,
     },
     /// Everything.
@@ -38,6 +41,24 @@ pub trait CacheDirectory: Send + Sync {
 impl CacheDirectory for Vec<Cache> {
     fn caches(&self) -> Vec<Cache> {
         self.clone()
+    }
+}
+
+impl CacheDirectory for watch::Receiver<Arc<Members>> {
+    fn caches(&self) -> Vec<Cache> {
+        let members = Arc::clone(&self.borrow());
+        let cache = |member: &MemberInfo| {
+            let kind = match member.role {
+                // In pieces, as everybody who places pieces counts.
+                Role::ShardedCache => {
+                    CacheKind::Sharded { capacity: member.capacity_bytes / Piece::SIZE as u64 }
+                }
+                Role::FullPieceShardedCache => CacheKind::Full,
+                _ => return None,
+            };
+            Some(Cache { instance: member.instance, address: member.address?.0, kind })
+        };
+        members.all().iter().filter_map(cache).collect()
     }
 }
 

@@ -344,7 +344,7 @@ impl Plotter {
             farm = %handle.farm.id(),
             sector_index = job.sector_index,
             history_size = %lease.key.history_size,
-            left = handle.queue.lock().len(),
+            left = handle.queue.lock().queued(),
             "Sector stored"
         );
         let acknowledged = async {

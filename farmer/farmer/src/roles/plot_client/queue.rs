@@ -83,13 +83,13 @@ impl PlotQueue {
     }
 
     /// Sectors queued, not counting those in flight.
-    pub fn len(&self) -> usize {
+    pub fn queued(&self) -> usize {
         self.missing.len() + self.replots.len()
     }
 
     /// Whether nothing is queued or in flight.
     pub fn is_idle(&self) -> bool {
-        self.len() == 0 && self.in_flight.is_empty()
+        self.queued() == 0 && self.in_flight.is_empty()
     }
 }
 
@@ -116,7 +116,7 @@ mod tests {
         for sector_index in [7, 1, 3] {
             assert!(queue.push_missing(sector_index));
         }
-        assert_eq!(queue.len(), 7);
+        assert_eq!(queue.queued(), 7);
         assert_eq!(drain(&mut queue), [1, 3, 7, 6, 2, 8, 4]);
         assert!(queue.is_idle());
     }
@@ -147,7 +147,7 @@ mod tests {
         assert!(!queue.push_missing(5));
         assert!(!queue.push_replot(5, SegmentIndex(8)));
         queue.give_back(5);
-        assert_eq!(queue.len(), 1);
+        assert_eq!(queue.queued(), 1);
         assert_eq!(queue.take().unwrap().reason, Reason::Missing);
         queue.stored(5);
         assert!(queue.push_replot(5, SegmentIndex(80)));

@@ -46,6 +46,20 @@ pub struct Report {
     pub done: u16,
 }
 
+/// Answer to a plot-client that wants a sector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Offer {
+    /// It is being made, or lies there already.
+    Leased(Report),
+    /// No room; the farm's turn is kept.
+    Busy {
+        /// Farms whose turn comes first.
+        waiting_before: usize,
+    },
+    /// The sector is leased with other parameters.
+    Conflict,
+}
+
 struct Inner {
     leases: LeaseTable,
     work: HashMap<LeaseKey, Arc<Work>>,
@@ -108,7 +122,7 @@ impl Desk {
     }
 
     /// Answers a plot-client that wants a sector.
-    pub fn offer(&self, request: SectorRequest) -> Result<Report, Answer> {
+    pub fn offer(&self, request: SectorRequest) -> Offer {
         let mut inner = self.inner.lock();
         for lease in inner.leases.supersede(&request.key) {
             tracing::info!(sector = ?lease.request.key, "Dropped: wanted at another history size now");
@@ -119,9 +133,10 @@ impl Desk {
                 if lease.phase == Phase::Queued {
                     self.changed.notify_waiters();
                 }
-                Ok(inner.report(lease))
+                Offer::Leased(inner.report(lease))
             }
-            other => Err(other),
+            Answer::Busy { waiting_before } => Offer::Busy { waiting_before },
+            Answer::Conflict => Offer::Conflict,
         }
     }
 

@@ -1,7 +1,7 @@
 //! What the desk gives over NATS and TCP.
 
-use super::desk::{Desk, Report};
-use super::leases::{Answer, Phase, RETRY_AFTER, SectorRequest};
+use super::desk::{Desk, Offer, Report};
+use super::leases::{Phase, RETRY_AFTER, SectorRequest};
 use super::spool::BLOCK_SIZE;
 use bytes::Bytes;
 use cluster::client::Serving;
@@ -52,7 +52,7 @@ impl Window {
             protocol_info: request.protocol_info,
         };
         match self.desk.offer(wanted) {
-            Ok(report) => Ok(OfferReply::Lease(Lease {
+            Offer::Leased(report) => Ok(OfferReply::Lease(Lease {
                 id: InstanceId(report.id),
                 key: request.key(),
                 server: self.instance,
@@ -60,12 +60,12 @@ impl Window {
                 expires_in_ms: LEASE_EXPIRY.as_millis() as u32,
                 progress: progress(&report),
             })),
-            Err(Answer::Busy { waiting_before }) => Ok(OfferReply::Busy {
+            Offer::Busy { waiting_before } => Ok(OfferReply::Busy {
                 server: self.instance,
                 waiting_before: u32::try_from(waiting_before).unwrap_or(u32::MAX),
                 retry_after_ms: RETRY_AFTER.as_millis() as u32,
             }),
-            Err(_) => Err(Refusal::failed("the sector is already leased with other pieces or parameters")),
+            Offer::Conflict => Err(Refusal::failed("the sector is already leased with other pieces or parameters")),
         }
     }
 
