@@ -145,12 +145,8 @@ fn load(target: &Target, output: &Output) -> Result<Cluster> {
         prefix: target.prefix.as_deref().map(absolute).transpose()?,
         port_offset: target.port_offset,
         dev_srs_cache: target.dev_srs_cache.as_deref().map(absolute).transpose()?,
-        binaries: match target.binaries.as_deref().map(absolute).transpose()? {
-            Some(directory) => {
-                Some((directory.join("autonomys-farmer"), directory.join("autonomys-dev-node")))
-            }
-            None => None,
-        },
+        binaries: (target.binaries.as_deref().map(absolute).transpose()?)
+            .map(|directory| (directory.join("autonomys-farmer"), directory.join("autonomys-dev-node"))),
     };
     let (cluster, source, findings) = apply::load(&target.inventory, &overrides)?;
     output.findings(&findings, &source);

@@ -322,19 +322,16 @@ async fn ask_supervisor(
     let pidfile = transport.read(&layout.run().join("supervisord.pid"), 64).await?.unwrap_or_default();
     let pid: Option<u32> = String::from_utf8_lossy(&pidfile).trim().parse().ok();
     let runs = pid.filter(|pid| processes.iter().any(|process| process.pid == *pid));
-    let mut error = match describe(&supervisor).await {
+    if let Ok(facts) = describe(&supervisor).await {
+        return Ok(Some(facts));
+    }
+    // It runs and does not answer: a loaded machine gets more time, but its programs are not taken for orphans.
+    let Some(pid) = runs else { return Ok(None) };
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let error = match describe(&supervisor).await {
         Ok(facts) => return Ok(Some(facts)),
         Err(error) => error,
     };
-    // It runs and does not answer: a loaded machine gets more time, but its programs are not taken for orphans.
-    let Some(pid) = runs else { return Ok(None) };
-    for _ in 0..2 {
-        tokio::time::sleep(Duration::from_secs(2)).await;
-        match describe(&supervisor).await {
-            Ok(facts) => return Ok(Some(facts)),
-            Err(again) => error = again,
-        }
-    }
     let message = format!(
         "supervisord runs as process {pid} but does not answer ({error}); if it stays so: kill -9 {pid}"
     );

@@ -61,8 +61,11 @@ pub async fn show(
     if positions.iter().all(|position| position.identity == 0) && !follow {
         return Err(Error::NotRunning { prefix: layout.prefix.clone() });
     }
+    if !follow {
+        return Ok(());
+    }
     let mut partial = vec![String::new(); programs.len()];
-    while follow {
+    loop {
         tokio::time::sleep(FOLLOW).await;
         for ((program, position), rest) in programs.iter().zip(&mut positions).zip(&mut partial) {
             let path = layout.log(program);
@@ -80,7 +83,6 @@ pub async fn show(
             }
         }
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -225,21 +225,23 @@ impl<'a> Supervisor<'a> {
         }
     }
 
-    /// Has supervisord stop everything and end, and waits until its socket is silent.
+    /// Has supervisord stop everything and end, and waits until it is gone.
     ///
     /// # Errors
     /// It does not answer, or is still there after `deadline`.
     pub async fn shutdown(&self, deadline: Duration) -> Result<()> {
+        let process = PathBuf::from(format!("/proc/{}/exe", self.pid().await?));
         self.ask("shutdown", &[], &[]).await?;
         let end = Instant::now() + deadline;
-        while self.pid().await.is_ok() {
+        // Its socket is silent a moment before it has ended.
+        while self.pid().await.is_ok() || self.transport.resolve(&process).await?.is_some() {
             if Instant::now() > end {
                 return Err(Error::Supervisor(format!(
                     "still there {} s after its shutdown",
                     deadline.as_secs()
                 )));
             }
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ fn directory() -> PathBuf {
 
 fn yaml_files(directory: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> = entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
+    let mut files: Vec<_> =
+        entries.filter(|path| path.extension().is_some_and(|end| end == "yaml")).collect();
     files.sort();
     files
 }
@@ -42,7 +43,8 @@ fn every_wrong_one_gets_its_diagnostic() {
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
         let error = apply::load(path, &overrides()).expect_err(&name);
         assert_eq!(error.exit_code() as u8, 3, "{name}");
-        let shown = output::error_text(&error).replace(&format!("{}/", directory().display()), "inventories/");
+        let shown =
+            output::error_text(&error).replace(&format!("{}/", directory().display()), "inventories/");
         insta::with_settings!({
             snapshot_path => "../../inventories/invalid",
             prepend_module_to_snapshot => false,

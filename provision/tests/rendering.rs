@@ -18,8 +18,9 @@ fn root() -> PathBuf {
 
 fn cluster(text: &str) -> Cluster {
     let source = Source { name: "test.yaml".into(), text: text.into() };
-    let inventory = inventory::parse(&source)
-        .unwrap_or_else(|findings| panic!("{}", findings.iter().map(|f| f.render(&source)).collect::<String>()));
+    let inventory = inventory::parse(&source).unwrap_or_else(|findings| {
+        panic!("{}", findings.iter().map(|f| f.render(&source)).collect::<String>())
+    });
     let overrides = Overrides { prefix: Some(PREFIX.into()), ..Overrides::default() };
     let cluster = resolve(&inventory, &overrides, &Surroundings::default());
     assert!(provision::check::check(&cluster).is_empty());
@@ -45,7 +46,7 @@ fn dual_socket() -> HostFacts {
     let cpus = |ranges: &[std::ops::Range<u32>]| ranges.iter().cloned().flatten().collect::<BTreeSet<u32>>();
     HostFacts {
         numactl: Some("/usr/bin/numactl".into()),
-        cpus_online: cpus(&[0..64]),
+        cpus_online: cpus(&[0..32, 32..64]),
         numa_nodes: vec![
             NumaNode { node: 0, cpus: cpus(&[0..16, 32..48]) },
             NumaNode { node: 1, cpus: cpus(&[16..32, 48..64]) },
@@ -122,7 +123,8 @@ fn applied(cluster: &Cluster) -> HostFacts {
     for name in ["autonomys-farmer", "autonomys-dev-node", "nats-server"] {
         links.insert(name.into(), LinkFacts { target: binary(name), resolved: binary(name) });
     }
-    let directories = [layout.bin(), layout.etc().join("supervisor.d"), layout.logs(), layout.run(), layout.state()];
+    let directories =
+        [layout.bin(), layout.etc().join("supervisor.d"), layout.logs(), layout.run(), layout.state()];
     let data = provision::facts::data_paths(host);
     let all = directories.iter().chain(&data).flat_map(|path| path.ancestors().map(Path::to_path_buf));
     HostFacts {
@@ -195,7 +197,8 @@ fn one_change_restarts_only_what_it_touches() {
     // nats-server's own file: the digest in its environment makes Supervisor see it.
     let payload = self::cluster(&text.replace("max_payload: 3MB", "max_payload: 4MB"));
     let plan = plan_of(&payload, &applied);
-    let expected = ["file:etc/nats-server.conf", "file:etc/supervisor.d/nats-server.conf", "program:nats-server"];
+    let expected =
+        ["file:etc/nats-server.conf", "file:etc/supervisor.d/nats-server.conf", "program:nats-server"];
     assert_eq!(changes(&plan), expected);
 
     // A new farmer restarts its six roles, not the node and not NATS.
@@ -209,9 +212,10 @@ fn one_change_restarts_only_what_it_touches() {
     let mut facts = applied.clone();
     facts.build.due = Some("sources changed".into());
     let plan = plan_of(&cluster, &facts);
-    let conditional = plan.steps.iter().filter(|step| {
-        matches!(&step.action, plan::Action::Program { change: Change::RestartIfBuilt, .. })
-    });
+    let conditional = plan
+        .steps
+        .iter()
+        .filter(|step| matches!(&step.action, plan::Action::Program { change: Change::RestartIfBuilt, .. }));
     assert_eq!(conditional.count(), 7);
 
     // A program that was killed for good, and one that runs an older binary.

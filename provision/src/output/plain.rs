@@ -63,7 +63,8 @@ impl Sink for Plain {
                 }
             }
             Event::StepFinished { title, outcome, milliseconds, detail, .. } => {
-                let number = self.take_begun().and_then(|begun| begun.split_once(' ').map(|(n, _)| n.to_string()));
+                let number =
+                    self.take_begun().and_then(|begun| begun.split_once(' ').map(|(n, _)| n.to_string()));
                 let number = number.unwrap_or_else(|| "       ".to_string());
                 eprintln!("{number:<7} {}", text::finished(title, *outcome, *milliseconds, detail));
             }

@@ -1,0 +1,8 @@
+//! Real supervisord and nats-server on this machine; stubs that listen and answer stand in for our roles, since what
+//! is tested here is how programs are installed, started, changed, stopped and healed.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+mod lifecycle;
+mod packages;
+mod support;
+mod trouble;
