@@ -53,19 +53,19 @@ impl Sources {
         effort: Effort,
     ) -> Option<SegmentPieces> {
         let mut pieces = SegmentPieces::new(self.headers.get(segment)?);
-        pieces = self.from_caches(pieces, wanted, views).await;
+        pieces = self.take_from_caches(pieces, wanted, views).await;
         // A node serves its newest segment from memory, and makes segment 0 anew.
         if segment.0 == 0 || self.headers.count().checked_sub(1) == Some(segment.0) {
-            pieces = self.from_node(pieces, wanted).await;
+            pieces = self.take_from_node(pieces, wanted).await;
         }
         if effort == Effort::Any && !pieces.missing(wanted).is_empty() {
-            pieces = self.from_history(pieces, wanted, views).await;
+            pieces = self.take_from_history(pieces, wanted, views).await;
         }
         Some(pieces)
     }
 
     /// Takes from the node's memory what it has.
-    async fn from_node(&self, pieces: SegmentPieces, wanted: &BTreeSet<PieceIndex>) -> SegmentPieces {
+    async fn take_from_node(&self, pieces: SegmentPieces, wanted: &BTreeSet<PieceIndex>) -> SegmentPieces {
         let missing = pieces.missing(wanted);
         let Some(&first) = missing.first() else { return pieces };
         // One piece tells whether it has the segment at all.
@@ -101,7 +101,7 @@ impl Sources {
     }
 
     /// Fetches from caches what some of them have.
-    async fn from_caches(
+    async fn take_from_caches(
         &self,
         mut pieces: SegmentPieces,
         wanted: &BTreeSet<PieceIndex>,
@@ -123,12 +123,12 @@ impl Sources {
                 return pieces;
             }
             for (cache, indices) in by_cache.into_values() {
-                pieces = self.from_cache(pieces, cache, &indices, views).await;
+                pieces = self.take_from_cache(pieces, cache, &indices, views).await;
             }
         }
     }
 
-    async fn from_cache(
+    async fn take_from_cache(
         &self,
         pieces: SegmentPieces,
         cache: CacheMember,
@@ -176,7 +176,7 @@ impl Sources {
     }
 
     /// Archives the segment again; where the node no longer has its blocks, reconstructs it from half of its pieces.
-    async fn from_history(
+    async fn take_from_history(
         &self,
         mut pieces: SegmentPieces,
         wanted: &BTreeSet<PieceIndex>,
@@ -200,7 +200,7 @@ impl Sources {
             Err(error) => {
                 log_history_error(segment, &error);
                 let all = segment.piece_indices().collect();
-                let pieces = self.from_caches(pieces, &all, views).await;
+                let pieces = self.take_from_caches(pieces, &all, views).await;
                 self.reconstruct(pieces).await
             }
         }
