@@ -7,8 +7,8 @@ use crate::Error;
 use crate::acknowledgements::Outcome;
 use crate::chain::NewBlock;
 use crate::shared::Shared;
-use archiving::archiver::{ArchivedSegment, Archiver, ArchiverError, Watch};
-use primitives::objects::{GlobalObject, GlobalObjectMapping};
+use archiving::archiver::{ArchivedBlocks, ArchivedSegment, Archiver, ArchiverError, Watch};
+use primitives::objects::GlobalObjectMapping;
 use primitives::rpc::ObjectMappingResponse;
 use primitives::{BlockNumber, SegmentHeader, SegmentIndex};
 use std::sync::Arc;
@@ -42,9 +42,15 @@ pub(crate) fn start(shared: Arc<Shared>) -> Result<std::thread::JoinHandle<()>, 
     std::thread::Builder::new()
         .name("archiver".to_owned())
         .spawn(move || {
-            let mut thread = Thread { shared: &shared, pool };
-            if let Err(error) = thread.run() {
-                shared.fail(error);
+            let thread = Thread { shared: &shared, pool };
+            // Nothing is used after a panic: the chain stops.
+            match std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.run())) {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => shared.fail(error),
+                Err(_) => {
+                    let reason = "it panicked".to_owned();
+                    shared.fail(Error::Stopped { what: "the archiver", reason });
+                }
             }
         })
         .map_err(|error| Error::Start { what: "the archiver's thread", reason: error.to_string() })
@@ -62,7 +68,7 @@ impl Watch for Shared {
 }
 
 impl Thread<'_> {
-    fn run(&mut self) -> Result<(), Error> {
+    fn run(&self) -> Result<(), Error> {
         let Some((mut archiver, mut next)) = self.resume()? else { return Ok(()) };
         let depth = self.shared.chain.parameters().confirmation_depth;
         while !self.shared.shutdown.is_cancelled() {
@@ -117,8 +123,8 @@ impl Thread<'_> {
     fn restore_genesis(&self, header: &SegmentHeader) -> Result<bool, Error> {
         tracing::warn!("The pieces of the genesis segment are not there or damaged; they are made again");
         let mut archiver = Archiver::new(self.shared.kzg.clone());
-        let Some((segments, _)) = self.add(&mut archiver, 0)? else { return Ok(false) };
-        match segments.first() {
+        let Some(archived) = self.add(&mut archiver, 0)? else { return Ok(false) };
+        match archived.segments.first() {
             Some(segment) if segment.header == *header => {
                 self.shared.segment_files.store(header, &segment.pieces)?;
                 Ok(true)
@@ -134,7 +140,9 @@ impl Thread<'_> {
     /// Archives a block and announces what it brought; false when the process is stopping.
     fn archive_block(&self, archiver: &mut Archiver, number: BlockNumber) -> Result<bool, Error> {
         let started = Instant::now();
-        let Some((segments, objects)) = self.add(archiver, number)? else { return Ok(false) };
+        let Some(ArchivedBlocks { segments, objects }) = self.add(archiver, number)? else {
+            return Ok(false);
+        };
         for segment in &segments {
             if !self.publish(segment, started.elapsed())? {
                 return Ok(false);
@@ -150,15 +158,11 @@ impl Thread<'_> {
     }
 
     /// Adds a block in the pool; none when the process is stopping.
-    fn add(
-        &self,
-        archiver: &mut Archiver,
-        number: BlockNumber,
-    ) -> Result<Option<(Vec<ArchivedSegment>, Vec<GlobalObject>)>, Error> {
+    fn add(&self, archiver: &mut Archiver, number: BlockNumber) -> Result<Option<ArchivedBlocks>, Error> {
         let (bytes, mapping) = self.shared.chain.block_for_archiving(number)?;
         let watch: &Shared = self.shared;
         match self.pool.install(|| archiver.add_block_watched(bytes, mapping, watch)) {
-            Ok(archived) => Ok(Some((archived.segments, archived.objects))),
+            Ok(archived) => Ok(Some(archived)),
             Err(ArchiverError::Cancelled) => Ok(None),
             Err(error) => Err(self.damaged(error.to_string())),
         }

@@ -10,7 +10,9 @@ use crate::config::ChainParameters;
 use crate::solution_range::Era;
 use parity_scale_codec::Decode;
 use parity_scale_codec::{DecodeAll, Encode};
-use primitives::blocks::{BlockHeader, DigestItem, SUBSPACE_ENGINE_ID, SignedBlock, SubspaceJustification};
+use primitives::blocks::{
+    BlockHeader, DigestItem, Justification, SUBSPACE_ENGINE_ID, SignedBlock, SubspaceJustification,
+};
 use primitives::hashes::{blake2b_256, blake3_hash, blake3_hash_list_with_key};
 use primitives::pot::PotOutput;
 use primitives::{Blake3Hash, BlockNumber, Signature, SlotNumber, Solution};
@@ -39,8 +41,12 @@ pub struct Seal {
 impl Seal {
     /// The seal of a block; none in genesis.
     pub fn of(block: &SignedBlock) -> Option<Self> {
-        let list = block.justifications.as_ref()?;
-        let (_, payload) = list.iter().find(|(engine, _)| *engine == SEAL_ENGINE_ID)?;
+        Self::among(block.justifications.as_deref()?)
+    }
+
+    /// The seal among a block's justifications.
+    pub(crate) fn among(justifications: &[Justification]) -> Option<Self> {
+        let (_, payload) = justifications.iter().find(|(engine, _)| *engine == SEAL_ENGINE_ID)?;
         Self::decode_all(&mut payload.as_slice()).ok()
     }
 }
@@ -73,9 +79,9 @@ impl BlockSource {
         let mut files = Vec::new();
         let mut next = 1;
         if let Some(directory) = directory {
-            let (found, digest) = read_directory(directory)?;
-            parameters.files_digest = Some(digest);
-            for (path, size) in found {
+            let found = read_directory(directory)?;
+            parameters.files_digest = Some(found.digest);
+            for (path, size) in found.files {
                 files.push(PayloadFile { path, size, first_block: next });
                 next += size.div_ceil(parameters.block_bytes.into());
             }
@@ -180,9 +186,15 @@ impl BlockSource {
     }
 }
 
+/// Files with their sizes in bytes, and a digest of all.
+struct Directory {
+    files: Vec<(PathBuf, u64)>,
+    digest: [u8; 32],
+}
+
 /// Regular files of a directory by name with their sizes, and a digest of names and contents. Empty files carry
 /// nothing, names that begin with a dot are left out.
-fn read_directory(directory: &Path) -> Result<(Vec<(PathBuf, u64)>, [u8; 32]), Error> {
+fn read_directory(directory: &Path) -> Result<Directory, Error> {
     let list = || -> std::io::Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         for entry in std::fs::read_dir(directory)? {
@@ -215,7 +227,7 @@ fn read_directory(directory: &Path) -> Result<(Vec<(PathBuf, u64)>, [u8; 32]), E
         let reason = format!("{} has no files with content", directory.display());
         return Err(Error::Parameter { flag: "blocks", reason });
     }
-    Ok((files, *hasher.finalize().as_bytes()))
+    Ok(Directory { files, digest: *hasher.finalize().as_bytes() })
 }
 
 #[cfg(test)]
@@ -278,7 +290,7 @@ mod tests {
 
         let digest = source.parameters().files_digest;
         std::fs::write(directory.path().join("b"), [4; 100]).expect("written");
-        let changed = read_directory(directory.path()).expect("read").1;
+        let changed = read_directory(directory.path()).expect("read").digest;
         assert_ne!(digest, Some(changed));
         std::fs::remove_file(directory.path().join("a")).expect("removed");
         assert!(matches!(source.block(1, [0; 32], &seal(0)), Err(Error::File { .. })));

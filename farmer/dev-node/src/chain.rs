@@ -249,8 +249,10 @@ fn recover(db: &NodeDb, config: &Config) -> Result<State, Error> {
         unsealed: Vec::new(),
     };
     for number in (1..=best.number).rev() {
-        let block = db.canonical_block(number)?;
-        let seal = Seal::of(&block).ok_or_else(|| damaged(format!("block {number} has no seal")))?;
+        let missing = |what: &str| damaged(format!("block {number} has no {what}"));
+        let id = db.block_id(number)?.ok_or_else(|| missing("lookup key"))?;
+        let justifications = db.justifications(id)?.unwrap_or_default();
+        let seal = Seal::among(&justifications).ok_or_else(|| missing("seal"))?;
         if number == best.number {
             state.last_slot = seal.slot;
             state.era = seal.era;
@@ -261,4 +263,86 @@ fn recover(db: &NodeDb, config: &Config) -> Result<State, Error> {
         state.rewarded.extend(seal.rewarded.into_iter().map(|(slot, key)| (key, slot)));
     }
     Ok(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ERA_BLOCKS;
+    use primitives::PublicKey;
+
+    fn config(directory: &std::path::Path) -> Config {
+        Config { block_bytes: 100, confirmation_depth: 3, ..Config::new(directory.to_owned()) }
+    }
+
+    fn solution() -> Solution {
+        Solution {
+            public_key: PublicKey([1; 32]),
+            reward_address: PublicKey([2; 32]),
+            sector_index: 3,
+            history_size: HistorySize::ONE,
+            piece_offset: Default::default(),
+            record_commitment: Default::default(),
+            record_witness: Default::default(),
+            chunk: Default::default(),
+            chunk_witness: Default::default(),
+            proof_of_space: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_restart_recovers_blocks_era_and_rewards() {
+        let directory = tempfile::tempdir().expect("made");
+        let config = config(directory.path());
+        let chain = Chain::open(&config).expect("begun");
+        let (genesis, key) = (chain.genesis_hash(), Blake3Hash([4; 32]));
+        assert_eq!(chain.best().hash, genesis.0);
+        let first_era = chain.era();
+        // A whole era and a bit, twice as fast as asked for.
+        let blocks = u64::from(ERA_BLOCKS) + 1;
+        for block in 0..blocks {
+            for _ in 0..config.slots_per_block / 2 {
+                chain.count_slot();
+            }
+            let slot = 1000 + block * config.slots_per_block / 2;
+            if block + 1 == blocks {
+                assert!(chain.reward(slot, key));
+                assert!(!chain.reward(slot, key), "once");
+            }
+            let new = NewBlock { slot, solution: Some(solution()), signature: None };
+            chain.make_block(new).expect("made");
+        }
+        let (best, era) = (chain.best(), chain.era());
+        assert_eq!(best.number, ERA_BLOCKS + 1);
+        assert_eq!(era.solution_range, first_era.solution_range / 2);
+        assert_eq!((era.blocks, era.slots), (1, config.slots_per_block / 2));
+        assert_eq!(chain.db().finalized().expect("read").number, best.number - 3);
+        let last_slot = chain.last_slot();
+        drop(chain);
+
+        let chain = Chain::open(&config).expect("opened");
+        assert_eq!((chain.genesis_hash(), chain.best(), chain.era()), (genesis, best, era));
+        assert_eq!(chain.last_slot(), last_slot);
+        assert!(chain.is_rewarded(&key), "in the window");
+        assert!(chain.reward(last_slot + REWARD_WINDOW_SLOTS + 1, Blake3Hash([5; 32])));
+        assert!(!chain.is_rewarded(&key), "out of the window");
+        drop(chain);
+
+        let other = Config { seed: "other".to_owned(), ..config };
+        let error = Chain::open(&other).err().expect("refused");
+        assert!(matches!(error, Error::OtherChain { .. }), "{error}");
+    }
+
+    #[test]
+    fn objects_lie_where_their_mapping_says() {
+        let directory = tempfile::tempdir().expect("made");
+        let chain = Chain::open(&config(directory.path())).expect("begun");
+        chain.make_block(NewBlock::default()).expect("made");
+        let (bytes, mapping) = chain.block_for_archiving(1).expect("read");
+        let block = chain.db().canonical_block(1).expect("read");
+        let object = mapping.objects()[0];
+        assert_eq!(object.hash, primitives::hashes::blake3_hash(&block.extrinsics[0]));
+        let encoded = parity_scale_codec::Encode::encode(&block.extrinsics[0]);
+        assert_eq!(bytes[object.offset as usize..][..encoded.len()], encoded);
+    }
 }

@@ -204,7 +204,8 @@ mod tests {
     fn parameters_out_of_range_name_their_flag() {
         let good = Config::new("data".into());
         good.validate().expect("the defaults are valid");
-        let wrong: [(&str, fn(&mut Config)); 7] = [
+        type Spoil = fn(&mut Config);
+        let wrong: [(&str, Spoil); 7] = [
             ("pieces-in-sector", |config| config.pieces_in_sector = 0),
             ("slot-ms", |config| config.slot_ms = 0),
             ("recent-segments", |config| config.recent_segments = 0),

@@ -61,6 +61,14 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// A task or thread ended by itself: a defect.
+    #[error("{what} stopped: {reason}; this is a defect, please report it with the log")]
+    Stopped {
+        /// What stopped.
+        what: &'static str,
+        /// Why, as far as is known.
+        reason: String,
+    },
     /// A thread or pool could not be made.
     #[error("cannot start {what}: {reason}")]
     Start {

@@ -52,25 +52,16 @@ impl DevNode {
         let tasks = TaskTracker::new();
         let (sender, receiver) = slots::closing_slots();
         let announcing = Arc::clone(&shared);
-        tasks.spawn(async move {
+        spawn(&tasks, &shared, "the slots", async move {
             let mut ready = announcing.ready.subscribe();
-            let shutdown = announcing.shutdown.clone();
-            let slots = async {
-                if ready.wait_for(|ready| *ready).await.is_ok() {
-                    tracing::info!("Slots begin");
-                    slots::announce(announcing, sender).await;
-                }
-            };
-            shutdown.run_until_cancelled(slots).await;
+            if ready.wait_for(|ready| *ready).await.is_ok() {
+                tracing::info!("Slots begin");
+                slots::announce(announcing, sender).await;
+            }
+            Ok(())
         });
         let making = Arc::clone(&shared);
-        tasks.spawn(async move {
-            let shutdown = making.shutdown.clone();
-            let blocks = slots::make_blocks(Arc::clone(&making), receiver);
-            if let Some(Err(error)) = shutdown.run_until_cancelled(blocks).await {
-                making.fail(error);
-            }
-        });
+        spawn(&tasks, &shared, "making blocks", slots::make_blocks(making, receiver));
         tasks.close();
         Ok(Self { shared, address, server, tasks, archiver })
     }
@@ -122,6 +113,23 @@ impl DevNode {
         }
         failure.map_or(Ok(()), Err)
     }
+}
+
+/// Runs a task until shutdown; its error or panic stops the chain, since half a chain helps nobody.
+fn spawn<F>(tasks: &TaskTracker, shared: &Arc<Shared>, what: &'static str, task: F)
+where
+    F: Future<Output = Result<(), Error>> + Send + 'static,
+{
+    let shutdown = shared.shutdown.clone();
+    let running = tokio::spawn(async move { shutdown.run_until_cancelled(task).await });
+    let shared = Arc::clone(shared);
+    tasks.spawn(async move {
+        match running.await {
+            Ok(None | Some(Ok(()))) => {}
+            Ok(Some(Err(error))) => shared.fail(error),
+            Err(error) => shared.fail(Error::Stopped { what, reason: error.to_string() }),
+        }
+    });
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener, Error> {

@@ -117,8 +117,13 @@ pub(crate) async fn announce(shared: Arc<Shared>, closing: mpsc::Sender<ClosingS
         shared.stats.slot_announced(info.slot_number, late);
         tracing::debug!(slot = info.slot_number, range = info.solution_range, "Slot");
         let collecting = tokio::spawn(collect(Arc::clone(&shared), info, solutions));
-        if closing.send(ClosingSlot { info, collecting }).await.is_err() {
-            return;
+        match closing.try_send(ClosingSlot { info, collecting }) {
+            Ok(()) => {}
+            // Slots keep their time whatever happens; what was won in this one is lost.
+            Err(mpsc::error::TrySendError::Full(_)) => {
+                tracing::warn!(slot = info.slot_number, "Blocks are made too slowly: this slot makes none");
+            }
+            Err(mpsc::error::TrySendError::Closed(_)) => return,
         }
         index += 1;
     }
@@ -243,7 +248,7 @@ async fn make_block(shared: &Arc<Shared>, new: NewBlock) -> Result<(), Error> {
     let chain = Arc::clone(&shared.chain);
     let made = tokio::task::spawn_blocking(move || chain.make_block(new)).await;
     let block =
-        made.map_err(|error| Error::Start { what: "making a block", reason: error.to_string() })??;
+        made.map_err(|error| Error::Stopped { what: "making a block", reason: error.to_string() })??;
     shared.stats.count(|stats| {
         if from_solution {
             stats.blocks.from_solutions += 1;

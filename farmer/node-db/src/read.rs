@@ -217,12 +217,20 @@ impl NodeDb {
         let header = self.header(id)?;
         let key = lookup_key(number, &id.hash);
         let extrinsics = self.extrinsics(number, &key)?;
-        let what = || format!("the justifications of block {number}");
-        let justifications = match self.get(columns::JUSTIFICATIONS, &key, what)? {
-            Some(bytes) => Some(decode_all::<Vec<Justification>>(&bytes, what)?),
-            None => None,
-        };
+        let justifications = self.justifications(id)?;
         Ok(SignedBlock { header, extrinsics, justifications })
+    }
+
+    /// Justifications of a block as stored; none when it has none.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Read`].
+    pub fn justifications(&self, id: BlockId) -> Result<Option<Vec<Justification>>, Error> {
+        let what = || format!("the justifications of block {}", id.number);
+        let Some(bytes) = self.get(columns::JUSTIFICATIONS, &lookup_key(id.number, &id.hash), what)? else {
+            return Ok(None);
+        };
+        decode_all(&bytes, what).map(Some)
     }
 
     fn extrinsics(&self, number: BlockNumber, key: &LookupKey) -> Result<Vec<Vec<u8>>, Error> {

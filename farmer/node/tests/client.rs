@@ -394,3 +394,14 @@ async fn a_node_that_never_answers_is_an_error_in_time() {
     client.connected(WAIT).await.unwrap();
     assert!(matches!(client.system_version().await, Err(Error::Timeout { .. })));
 }
+
+#[tokio::test]
+async fn a_node_without_tls_is_an_error_for_wss() {
+    let (address, _server) = serve("127.0.0.1:0", module(GENESIS)).await;
+    let client = NodeClient::new(&format!("wss://{address}"), Options::default()).unwrap();
+    let first = client.state();
+    let NodeState::Connecting { reason } = client.state_changed(&first).await else { panic!("connected") };
+    assert!(!reason.is_empty());
+    let error = client.connected(Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, Error::NotConnected { .. }), "{error}");
+}

@@ -1,5 +1,5 @@
 //! A farm in memory: one sector plotted from the node's own pieces, audited and proved.
-#![allow(clippy::unwrap_used)]
+#![allow(unreachable_pub, missing_docs, clippy::unwrap_used)]
 
 use archiving::{Kzg, verify_piece};
 use farming::audit::audit_sector;
@@ -59,8 +59,13 @@ impl Farm {
         let public_key = self.identity.public_key();
         tokio::task::spawn_blocking(move || {
             let SlotInfo { slot_number, global_challenge, voting_solution_range, .. } = slot;
-            let audited =
-                audit_sector(&*bytes, &sector, &global_challenge, voting_solution_range, &mut Vec::new());
+            let audited = audit_sector(
+                &*bytes,
+                &sector,
+                &global_challenge,
+                voting_solution_range,
+                &mut Default::default(),
+            );
             let chunk = provable_chunks(&*bytes, &audited.unwrap()?).unwrap().into_iter().next()?;
             let target =
                 ProofTarget { slot_number, global_challenge, public_key, reward_address: public_key };

@@ -1,5 +1,5 @@
 //! The binary as a child process, and a plain HTTP client.
-#![allow(dead_code, clippy::unwrap_used)]
+#![allow(dead_code, unreachable_pub, missing_docs, clippy::unwrap_used, clippy::print_stderr)]
 
 use serde_json::{Value, json};
 use std::io::{Read, Write};

@@ -1,6 +1,6 @@
 //! One chain from its first block to its second segment: killed while it archives, restarted, farmed, stopped. It is
 //! one test because a segment costs tens of CPU seconds.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 #[path = "support/farm.rs"]
 mod farm;
@@ -14,8 +14,8 @@ use node::{Error, Event, NodeClient, Options};
 use primitives::blocks::SignedBlock;
 use primitives::rpc::GenesisHash;
 use primitives::{
-    Blake3Hash, PieceIndex, RecordWitness, RewardSignatureResponse, SegmentHeader, SegmentIndex, SlotInfo,
-    SolutionResponse,
+    Blake3Hash, FarmerAppInfo, PieceIndex, RecordWitness, RewardSignatureResponse, SegmentHeader,
+    SegmentIndex, SlotInfo, SolutionResponse,
 };
 use serde_json::{Value, json};
 use std::net::SocketAddr;
@@ -39,10 +39,16 @@ struct Chain {
 
 impl Chain {
     fn start(&self, slot_ms: &str) -> Process {
+        self.start_ahead(slot_ms, "1")
+    }
+
+    fn start_ahead(&self, slot_ms: &str, archive_ahead: &str) -> Process {
         Process::start(
             &self.data,
             self.address,
             &[
+                "--archive-ahead",
+                archive_ahead,
                 "--block-bytes",
                 BLOCK_BYTES,
                 "--slot-ms",
@@ -98,7 +104,7 @@ async fn a_chain_from_its_first_block_to_its_second_segment() {
     let blocks = solutions_are_judged(&chain).await;
     eprintln!("resident after a segment: {} MiB", process.resident_mib());
     let (status, took) = process.terminate();
-    assert!(status.success() && took < Duration::from_secs(8), "{status} after {took:?}");
+    assert!(status.success() && took < Duration::from_secs(15), "{status} after {took:?}");
 
     killed_while_archiving_the_second(&chain, header, &blocks).await;
     let process = chain.start("200");
@@ -122,19 +128,22 @@ async fn killed_while_archiving_genesis(chain: &Chain) -> GenesisHash {
     genesis
 }
 
-/// The first segment: its header, and pieces that are those of the genesis block.
-async fn first_segment(chain: &Chain, genesis: GenesisHash) -> SegmentHeader {
-    // The same client, connected again; the call waits for the segment as long as it may.
+/// The call waits for a chain that archives ahead as long as a call may.
+async fn farmer_app_info(chain: &Chain) -> FarmerAppInfo {
     let deadline = Instant::now() + LONG;
-    let info = loop {
+    loop {
         match chain.client.farmer_app_info().await {
-            Ok(info) => break info,
-            Err(error @ (Error::Rpc { .. } | Error::Timeout { .. })) => {
-                assert!(Instant::now() < deadline, "{error}");
-            }
+            Ok(info) if !info.syncing => return info,
+            Ok(_) | Err(Error::Rpc { .. } | Error::Timeout { .. }) => assert!(Instant::now() < deadline),
             Err(error) => panic!("{error}"),
         }
-    };
+    }
+}
+
+/// The first segment: its header, and pieces that are those of the genesis block.
+async fn first_segment(chain: &Chain, genesis: GenesisHash) -> SegmentHeader {
+    // The same client, connected again.
+    let info = farmer_app_info(chain).await;
     assert_eq!(info.genesis_hash, genesis);
     assert!(!info.syncing);
     assert_eq!(info.farming_timeout, Duration::from_secs(12), "four slots");
@@ -341,6 +350,12 @@ async fn second_segment(chain: &Chain, first: SegmentHeader) {
     let mut mappings = chain.client.subscribe_object_mappings();
     assert!(matches!(headers.next().await, Some(Event::Subscribed)));
     assert!(matches!(mappings.next().await, Some(Event::Subscribed)));
+    // Of all mappings to come, only those of one block's payload.
+    let hash_17 = chain.client.block_hash(17).await.unwrap().unwrap();
+    let payload_17 = chain.client.block(&hash_17).await.unwrap().unwrap().extrinsics[0].clone();
+    let payload_17 = primitives::hashes::blake3_hash(&payload_17);
+    let mut filtered = chain.client.subscribe_filtered_object_mappings(&[payload_17]).unwrap();
+    assert!(matches!(filtered.next().await, Some(Event::Subscribed)));
     let header = tokio::time::timeout(LONG, headers.next_item()).await.unwrap().unwrap();
     let stats = chain.stats().await;
     eprintln!("slots while a segment was archived: {:?}", stats.slots);
@@ -373,20 +388,29 @@ async fn second_segment(chain: &Chain, first: SegmentHeader) {
     let piece = chain.client.piece(objects[0].piece_index).await.unwrap().unwrap();
     let raw = piece.record_chunks().iter().flat_map(|chunk| &chunk[1..]).copied().collect::<Vec<_>>();
     let at = objects[0].offset as usize;
+    let wanted = tokio::time::timeout(SHORT, filtered.next_item()).await.unwrap().unwrap();
+    let primitives::objects::GlobalObjectMapping::V0 { objects: wanted_objects } = wanted.objects;
+    assert_eq!((wanted.block_number, wanted_objects.len(), wanted_objects[0].hash), (17, 1, payload_17));
     // A compact length of four bytes, then the payload.
     assert_eq!(raw[at + 4..][..1000], block.extrinsics[0][..1000]);
 }
 
-/// Another restart: the same history, and a sector of the first segment that has expired.
+/// Another restart: the same history, a third segment before the first slot, the genesis pieces lost and made again, and
+/// a sector of the first segment that has expired.
 async fn after_the_second_segment(chain: &Chain, first: SegmentHeader) {
-    let process = chain.start("3000");
-    let info = chain.client.farmer_app_info().await.unwrap();
-    assert_eq!(info.protocol_info.history_size.get(), 2);
+    std::fs::remove_file(chain.data.join("segments/segment-0.pieces")).unwrap();
+    let process = chain.start_ahead("3000", "3");
+    let info = farmer_app_info(chain).await;
+    assert!(!info.syncing);
+    assert_eq!(info.protocol_info.history_size.get(), 3);
     let headers = chain.client.segment_headers_from(SegmentIndex(0)).await.unwrap();
-    assert_eq!((headers.len(), headers[0]), (2, first));
-    // The genesis segment and the newest one are served.
-    assert!(chain.client.piece(PieceIndex(0)).await.unwrap().is_some());
-    assert!(chain.client.piece(PieceIndex(511)).await.unwrap().is_some());
+    assert_eq!((headers.len(), headers[0]), (3, first));
+    assert!(process.log().contains("are made again"));
+    // The genesis segment and the newest one are served, no other.
+    let piece = chain.client.piece(PieceIndex(3)).await.unwrap().unwrap();
+    verify_piece(&chain.kzg, &piece, &first.segment_commitment(), 3).unwrap();
+    assert!(chain.client.piece(PieceIndex(256 * 2)).await.unwrap().is_some());
+    assert!(chain.client.piece(PieceIndex(256)).await.unwrap().is_none());
 
     let mut protocol = info.protocol_info;
     protocol.history_size = primitives::HistorySize::ONE;
