@@ -6,7 +6,7 @@
 
 use archiving::{Kzg, Srs};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use farming::audit::{audit_plot, audit_sector};
+use farming::audit::{AuditScratch, audit_plot, audit_sector};
 use farming::encoding::{EncodedSector, PieceInput, SectorEncoder, SectorPlan};
 use farming::io::{PlotReader, ReadAt};
 use farming::plot::SectorState;
@@ -85,7 +85,9 @@ fn plot(criterion: &mut Criterion) {
 fn challenge(plot: &impl ReadAt, state: &Arc<SectorState>) -> Blake3Hash {
     (0u32..)
         .map(|i| Blake3Hash(vectors::xof(&format!("bench/challenge/{i}"), 32).try_into().unwrap()))
-        .find(|challenge| audit_sector(plot, state, challenge, u64::MAX, &mut Vec::new()).unwrap().is_some())
+        .find(|challenge| {
+            audit_sector(plot, state, challenge, u64::MAX, &mut AuditScratch::default()).unwrap().is_some()
+        })
         .unwrap()
 }
 
@@ -95,7 +97,8 @@ fn solve(
     challenge: &Blake3Hash,
     prover: &CpuProver,
 ) -> Solution {
-    let found = audit_sector(plot, state, challenge, u64::MAX, &mut Vec::new()).unwrap().unwrap();
+    let found =
+        audit_sector(plot, state, challenge, u64::MAX, &mut AuditScratch::default()).unwrap().unwrap();
     let provable = provable_chunks(plot, &found).unwrap();
     let target = ProofTarget {
         slot_number: 1,

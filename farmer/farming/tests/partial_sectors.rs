@@ -5,7 +5,7 @@
 mod support;
 
 use archiving::{Kzg, Polynomial, Scalar, Srs};
-use farming::audit::{SectorCandidates, audit_sector};
+use farming::audit::{AuditScratch, SectorCandidates, audit_sector};
 use farming::encoding::{
     CpuRecordEncoder, EncodedSector, PieceInput, RecordEncoder, RecordEncoderError, SectorEncoder,
     SectorPlan, encode_chunks,
@@ -165,7 +165,7 @@ fn naive_layout(fixture: &Fixture) -> Vec<u8> {
 
 /// The chunks that win somewhere in the slots of these challenges, with everything in range.
 fn audit(fixture: &Fixture, challenge: &Blake3Hash) -> Option<SectorCandidates> {
-    audit_sector(&fixture.bytes, &fixture.state, challenge, u64::MAX, &mut Vec::new()).unwrap()
+    audit_sector(&fixture.bytes, &fixture.state, challenge, u64::MAX, &mut AuditScratch::default()).unwrap()
 }
 
 fn challenges() -> impl Iterator<Item = Blake3Hash> {

@@ -9,7 +9,7 @@ use primitives::{
     SlotNumber,
 };
 
-/// One winning chunk with the record it belongs to: 1,057,034 bytes in SCALE, always.
+/// One winning chunk with the record it belongs to: 1,057,018 bytes in SCALE, always.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ProofInput {
     /// The slot to be answered.

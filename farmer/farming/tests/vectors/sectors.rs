@@ -4,7 +4,7 @@ use crate::solutions::{SolutionCase, Solutions};
 use crate::{development_kzg, live_kzg};
 use archiving::archiver::Archiver;
 use archiving::{Kzg, Polynomial, Scalar, erasure};
-use farming::audit::audit_sector;
+use farming::audit::{AuditScratch, audit_sector};
 use farming::encoding::{EncodedSector, PieceInput, SectorEncoder, SectorPlan};
 use farming::plot::SectorState;
 use farming::proving::{CpuProver, ProofInput, ProofTarget, Prover, prepare_proof_request, provable_chunks};
@@ -350,7 +350,7 @@ fn check_audit(audit: &Audit, plotted: &Plotted) {
         state.metadata().s_bucket_offset(SBucket(audit.s_bucket_audit_index)),
         audit.s_bucket_offset_in_sector
     );
-    let mut buffer = Vec::new();
+    let mut buffer = AuditScratch::default();
     let found =
         audit_sector(&plotted.bytes, state, &audit.global_challenge, audit.solution_range.0, &mut buffer)
             .unwrap();
@@ -375,8 +375,14 @@ fn check_audit(audit: &Audit, plotted: &Plotted) {
 fn check_proof(prover: &dyn Prover, case: &SolutionCase, plotted: &Plotted) {
     let name = format!("{} slot {} order {}", case.sector, case.slot.0, case.order);
     let range = case.params.solution_range.0;
-    let found =
-        audit_sector(&plotted.bytes, &plotted.state, &case.global_challenge, range, &mut Vec::new()).unwrap();
+    let found = audit_sector(
+        &plotted.bytes,
+        &plotted.state,
+        &case.global_challenge,
+        range,
+        &mut AuditScratch::default(),
+    )
+    .unwrap();
     let provable = provable_chunks(&plotted.bytes, &found.unwrap()).unwrap();
     assert_eq!(provable[0].distance, case.best_distance_in_sector.0, "{name}");
     let chunk = &provable[case.order];
