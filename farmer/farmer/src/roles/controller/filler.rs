@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use primitives::{Piece, PieceIndex, SegmentIndex};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use segment::SegmentPieces;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +38,8 @@ const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(10);
 /// How long a reinitialised cache takes at least before it knows what is damaged.
 const REINITIALIZED: Duration = Duration::from_secs(1);
+/// Pieces on their way at once: the memory that filling takes, a megabyte each.
+const PIECES_AT_ONCE: usize = 64;
 /// First and longest wait before a segment is tried again that could not be had.
 const RETRY: (Duration, Duration) = (Duration::from_secs(15), Duration::from_secs(600));
 
@@ -279,19 +282,34 @@ impl Filler {
         let started = Instant::now();
         let wanted: BTreeSet<PieceIndex> =
             lacking.iter().flat_map(|lack| lack.pieces.iter().copied()).collect();
-        let Some(pieces) = self.sources.collect(segment, &wanted, &self.views, effort).await else {
-            return Ok(());
-        };
-        let missing = pieces.missing(&wanted).len();
-        push::push(&self.sources.pool, self.fence, &pieces, &lacking, &self.views, &self.metrics.pushed)
-            .await?;
-        if missing == 0 {
+        let wanted: Vec<PieceIndex> = wanted.into_iter().collect();
+        let mut missing = BTreeSet::new();
+        for some in wanted.chunks(PIECES_AT_ONCE) {
+            let some: BTreeSet<PieceIndex> = some.iter().copied().collect();
+            let Some(pieces) = self.sources.collect_quick(segment, &some, &self.views).await else {
+                return Ok(());
+            };
+            missing.extend(pieces.missing(&some));
+            self.push(&pieces, &lacking).await?;
+        }
+        if effort == Effort::Any && !missing.is_empty() {
+            let pieces = self.sources.collect_anyhow(segment, &missing, &self.views).await;
+            let Some(pieces) = pieces else { return Ok(()) };
+            missing = pieces.missing(&missing).into_iter().collect();
+            self.push(&pieces, &lacking).await?;
+        }
+        if missing.is_empty() {
             self.deferred.lock().remove(&segment);
-            log_filled(segment, &lacking, started);
+            let still_lacking = self.views.lock().still_lacking(&lacking);
+            log_filled(segment, &lacking, still_lacking, started);
         } else {
-            self.defer(segment, missing, effort);
+            self.defer(segment, missing.len(), effort);
         }
         Ok(())
+    }
+
+    async fn push(&self, pieces: &SegmentPieces, lacking: &[Lack]) -> Result<(), Superseded> {
+        push::push(&self.sources.pool, self.fence, pieces, lacking, &self.views, &self.metrics.pushed).await
     }
 
     /// Leaves a segment alone for a while, longer each time; or, after a quick attempt, to the other lane.
@@ -328,11 +346,12 @@ fn cache_members(members: &Members) -> Vec<CacheMember> {
     members.all().iter().filter_map(cache).collect()
 }
 
-fn log_filled(segment: SegmentIndex, lacking: &[Lack], started: Instant) {
+fn log_filled(segment: SegmentIndex, lacking: &[Lack], still_lacking: usize, started: Instant) {
     tracing::info!(
         segment = segment.0,
-        pieces = lacking.iter().map(|lack| lack.pieces.len()).sum::<usize>(),
+        pieces = lacking.iter().map(|lack| lack.pieces.len()).sum::<usize>() - still_lacking,
         caches = lacking.len(),
+        still_lacking,
         seconds = started.elapsed().as_secs_f32(),
         "Brought a segment's pieces to the caches"
     );

@@ -44,24 +44,32 @@ pub enum Effort {
 }
 
 impl Sources {
-    /// Collects the `wanted` pieces of a segment; what could not be had is not there, and the reason is logged.
-    pub async fn collect(
+    /// Collects the `wanted` pieces of a segment from caches and the node's memory; what could not be had is not there,
+    /// and the reason is logged. None when there is no such segment.
+    pub async fn collect_quick(
         &self,
         segment: SegmentIndex,
         wanted: &BTreeSet<PieceIndex>,
         views: &Mutex<Views>,
-        effort: Effort,
     ) -> Option<SegmentPieces> {
-        let mut pieces = SegmentPieces::new(self.headers.get(segment)?);
-        pieces = self.take_from_caches(pieces, wanted, views).await;
+        let pieces = SegmentPieces::new(self.headers.get(segment)?);
+        let pieces = self.take_from_caches(pieces, wanted, views).await;
         // A node serves its newest segment from memory, and makes segment 0 anew.
         if segment.0 == 0 || self.headers.count().checked_sub(1) == Some(segment.0) {
-            pieces = self.take_from_node(pieces, wanted).await;
-        }
-        if effort == Effort::Any && !pieces.missing(wanted).is_empty() {
-            pieces = self.take_from_history(pieces, wanted, views).await;
+            return Some(self.take_from_node(pieces, wanted).await);
         }
         Some(pieces)
+    }
+
+    /// Collects the `wanted` pieces of a segment at whatever cost. None when there is no such segment.
+    pub async fn collect_anyhow(
+        &self,
+        segment: SegmentIndex,
+        wanted: &BTreeSet<PieceIndex>,
+        views: &Mutex<Views>,
+    ) -> Option<SegmentPieces> {
+        let pieces = SegmentPieces::new(self.headers.get(segment)?);
+        Some(self.take_from_history(pieces, wanted, views).await)
     }
 
     /// Takes from the node's memory what it has.

@@ -166,6 +166,15 @@ impl Views {
         self.views.values().filter_map(lack).collect()
     }
 
+    /// How many of these pieces their caches still lack.
+    pub fn still_lacking(&self, lacking: &[Lack]) -> usize {
+        let count = |lack: &Lack| {
+            let held = self.views.get(&lack.member.instance).and_then(|view| view.held.as_ref());
+            lack.pieces.iter().filter(|&&piece| !held.is_some_and(|held| held.contains(piece))).count()
+        };
+        lacking.iter().map(count).sum()
+    }
+
     /// The first segment from `from` on of which some cache lacks something, and `skip` does not leave out.
     pub fn first_lacking(
         &self,
@@ -266,9 +275,13 @@ mod tests {
         assert!(!views.is_stored(SegmentIndex(0)));
         assert_eq!(views.without_place(), 0);
 
+        assert_eq!(views.still_lacking(&lacking), 512);
         for piece in SegmentIndex(0).piece_indices() {
             views.stored(members[0].instance, piece);
         }
+        assert_eq!(views.still_lacking(&lacking), 512);
+        views.stored(members[0].instance, PieceIndex(256));
+        assert_eq!(views.still_lacking(&lacking), 511);
         assert!(views.is_stored(SegmentIndex(0)), "the full cache has all of it");
         assert_eq!(views.holders(PieceIndex(7)).collect::<Vec<_>>(), [members[0]]);
         assert_eq!(views.first_lacking(SegmentIndex(0), |_| false), Some(SegmentIndex(0)));
