@@ -25,7 +25,14 @@ pub async fn ask(gate: &Gate, transport: &dyn Transport) -> Answer {
         Gate::Role { address } => role(*address, transport).await,
         Gate::FirstSolution { rpc, plot_client } => first_solution(*rpc, *plot_client, transport).await,
     };
-    answer.unwrap_or_else(|error| Answer::NotYet(error.to_string()))
+    answer.unwrap_or_else(|error| {
+        let said = error.to_string();
+        Answer::NotYet(if said.contains("Connection refused") {
+            "it does not listen yet".to_string()
+        } else {
+            said
+        })
+    })
 }
 
 async fn nats(address: SocketAddr, transport: &dyn Transport) -> Result<Answer> {
@@ -64,9 +71,10 @@ async fn node(address: SocketAddr, transport: &dyn Transport) -> Result<Answer> 
     let segments = number(&stats, "/segments/archived");
     let syncing = stats.get("syncing").and_then(Value::as_bool).unwrap_or(true);
     if syncing || segments == 0 {
-        return Ok(Answer::NotYet(format!("it archives its first history ({segments} segments so far)")));
+        return Ok(Answer::NotYet(format!("it archives its first history ({segments} so far)")));
     }
-    Ok(Answer::Ready(format!("{segments} segments archived, block {}", number(&stats, "/bestBlock"))))
+    let segments = crate::error::count(usize::try_from(segments).unwrap_or(usize::MAX), "segment");
+    Ok(Answer::Ready(format!("{segments} archived, block {}", number(&stats, "/bestBlock"))))
 }
 
 /// The body of a role's `/status`.
@@ -105,7 +113,8 @@ async fn first_solution(
     let stats = dev_stats(rpc, transport).await?;
     let accepted = number(&stats, "/solutions/accepted");
     if accepted > 0 {
-        return Ok(Answer::Ready(format!("the chain has accepted {accepted} solutions")));
+        let solutions = crate::error::count(usize::try_from(accepted).unwrap_or(usize::MAX), "solution");
+        return Ok(Answer::Ready(format!("the chain has accepted {solutions}")));
     }
     let mut told = vec![format!("slot {}", number(&stats, "/slots/newest"))];
     if let Ok(status) = role_status(plot_client, transport).await {

@@ -1,0 +1,129 @@
+//! What users and programs rely on word for word: command line, exit codes, JSON events, texts.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use provision::derive::Role;
+use provision::error::Problem;
+use provision::events::{Event, Outcome};
+use provision::output;
+use provision::status::{ClusterStatus, RoleStatus, Solutions, Status};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::process::Command;
+
+fn run(arguments: &[&str]) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_provision"))
+        .args(arguments)
+        .env_remove("PROVISION_PREFIX")
+        .env_remove("PROVISION_INVENTORY")
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn command_line() {
+    let mut text = String::new();
+    for command in ["", "check", "plan", "apply", "start", "stop", "status", "logs", "render", "exit-codes"] {
+        let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        writeln!(text, "$ provision {}\n{}", arguments.join(" "), run(&arguments)).unwrap();
+    }
+    writeln!(text, "$ provision exit-codes\n{}", run(&["exit-codes"])).unwrap();
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn unknown_flags_are_usage_errors() {
+    let status =
+        Command::new(env!("CARGO_BIN_EXE_provision")).args(["apply", "--frobnicate"]).output().unwrap();
+    assert_eq!(status.status.code(), Some(2));
+}
+
+#[test]
+fn json_events() {
+    let text = |text: &str| text.to_string();
+    let events = [
+        Event::RunStarted { command: text("apply"), cluster: text("local"), version: text("1.2.3") },
+        Event::Note { message: text("one NUMA node") },
+        Event::Warning { message: text("on tmpfs") },
+        Event::Planned { host: text("here"), changes: 2, gates: 9 },
+        Event::StepStarted {
+            host: text("here"),
+            step: text("build"),
+            title: text("build it"),
+            number: 1,
+            of: 2,
+        },
+        Event::StepProgress { step: text("build"), message: text("3 compiled") },
+        Event::StepFinished {
+            step: text("build"),
+            title: text("build it"),
+            outcome: Outcome::Unchanged,
+            milliseconds: 12,
+            detail: text(""),
+        },
+        Event::StepFailed {
+            step: text("x"),
+            title: text("y"),
+            message: text("z"),
+            log: vec![text("last line")],
+        },
+        Event::Failed {
+            message: text("port taken"),
+            hint: None,
+            problems: vec![Problem { code: "port-taken", message: text("port 1"), hint: text("stop it") }],
+            exit_code: 4,
+        },
+        Event::RunFinished {
+            cluster: text("local"),
+            changes: 0,
+            milliseconds: 900,
+            prefix: text("/p"),
+            logs: text("/p/log"),
+            next: vec![(text("provision status"), text("how it is"))],
+        },
+    ];
+    let lines: Vec<_> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn status_text_and_json() {
+    let role = |role: Role, program: &str, state: &str, pid: Option<u32>| RoleStatus {
+        role,
+        program: program.into(),
+        state: state.into(),
+        reason: (state != "ready").then(|| "it waits for a NATS server".to_string()),
+        version: pid.map(|_| "0.1.0".to_string()),
+        uptime_seconds: 7265,
+        pid,
+        log: format!("/p/log/{program}.log").into(),
+        counters: BTreeMap::from([("sectors_plotted".to_string(), 4)]),
+    };
+    let status = Status {
+        version: provision::status::STATUS_VERSION,
+        name: "local".into(),
+        prefix: "/p".into(),
+        supervisord: Some(10),
+        roles: vec![
+            role(Role::Controller, "autonomys-controller", "ready", Some(11)),
+            role(Role::PlotServer, "autonomys-plot-server-0", "waiting", Some(12)),
+            role(Role::PlotServer, "autonomys-plot-server-1", "fatal", None),
+        ],
+        cluster: ClusterStatus {
+            segments: 2,
+            pieces_cached: 512,
+            pieces_in_full_copy: 500,
+            sectors_plotted: 4,
+            slots_seen: 100,
+            solutions: Solutions {
+                sent: 5,
+                accepted: 3,
+                ignored: 1,
+                rejected: BTreeMap::from([("OutsideRange".to_string(), 1)]),
+            },
+        },
+    };
+    assert!(!status.healthy());
+    let json = serde_json::to_string_pretty(&status).unwrap();
+    insta::assert_snapshot!(format!("{}\n{json}", output::status_text(&status)));
+}
