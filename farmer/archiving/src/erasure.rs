@@ -107,3 +107,85 @@ pub fn recover_polynomial(shards: &[Option<Scalar>]) -> Result<Polynomial, Erasu
 fn presence(shards: &[Option<Scalar>]) -> Vec<bool> {
     shards.iter().map(Option::is_some).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use proptest::sample::subsequence;
+
+    fn sources() -> impl Strategy<Value = Vec<Scalar>> {
+        let value = any::<[u8; 32]>().prop_map(|bytes| Scalar::from_bytes_reduced(&bytes));
+        (0..9u32).prop_flat_map(move |log| prop::collection::vec(value.clone(), 1 << log))
+    }
+
+    fn interleave(source: &[Scalar]) -> Vec<Scalar> {
+        let parity = extend(source).expect("a power of two");
+        source.iter().zip(parity).flat_map(|(source, parity)| [*source, parity]).collect()
+    }
+
+    fn keep(shards: &[Scalar], present: &[usize]) -> Vec<Option<Scalar>> {
+        let mut kept = vec![None; shards.len()];
+        present.iter().for_each(|&index| kept[index] = Some(shards[index]));
+        kept
+    }
+
+    proptest! {
+        #[test]
+        fn any_half_or_more_recovers(
+            (shards, present) in sources().prop_flat_map(|source| {
+                let (shards, half) = (interleave(&source), source.len());
+                let positions: Vec<usize> = (0..2 * half).collect();
+                (Just(shards), subsequence(positions, half..=2 * half))
+            }),
+        ) {
+            let kept = keep(&shards, &present);
+            prop_assert_eq!(&recover(&kept).expect("enough shards"), &shards);
+            let polynomial = recover_polynomial(&kept).expect("enough shards");
+            let source: Vec<Scalar> = shards.iter().step_by(2).copied().collect();
+            prop_assert_eq!(polynomial, Polynomial::interpolate(&source).expect("a power of two"));
+        }
+
+        #[test]
+        fn less_than_half_is_refused(
+            (shards, present) in sources().prop_flat_map(|source| {
+                let (shards, half) = (interleave(&source), source.len());
+                let positions: Vec<usize> = (0..2 * half).collect();
+                (Just(shards), subsequence(positions, 0..half))
+            }),
+        ) {
+            let error = ErasureError::TooFew { needed: shards.len() / 2, present: present.len() };
+            prop_assert_eq!(recover(&keep(&shards, &present)), Err(error));
+            prop_assert_eq!(recover_polynomial(&keep(&shards, &present)), Err(error));
+        }
+    }
+
+    #[test]
+    fn whole_records_recover_from_any_pattern() {
+        let mut state = Scalar::from(11);
+        let source: Vec<Scalar> = std::iter::repeat_with(|| {
+            state = state.square() + Scalar::ONE;
+            state
+        })
+        .take(MAX_SOURCE)
+        .collect();
+        let shards = interleave(&source);
+        let first: Vec<usize> = (0..MAX_SOURCE).collect();
+        let last: Vec<usize> = (MAX_SOURCE..2 * MAX_SOURCE).collect();
+        let odd: Vec<usize> = (1..2 * MAX_SOURCE).step_by(2).collect();
+        let most: Vec<usize> = (0..2 * MAX_SOURCE).filter(|index| index % 3 != 1).collect();
+        for present in [first, last, odd, most] {
+            assert!(recover(&keep(&shards, &present)).expect("enough shards") == shards);
+        }
+    }
+
+    #[test]
+    fn wrong_sizes_are_refused() {
+        for wrong in [0, 3, 2 * MAX_SOURCE] {
+            assert_eq!(extend(&vec![Scalar::ONE; wrong]), Err(ErasureError::SourceSize(wrong)));
+        }
+        for wrong in [0, 1, 6, 4 * MAX_SOURCE] {
+            assert_eq!(recover(&vec![Some(Scalar::ONE); wrong]), Err(ErasureError::ShardsSize(wrong)));
+        }
+    }
+}

@@ -201,12 +201,6 @@ impl Kzg {
         Commitment(self.commit_point(polynomial.coefficients()).to_affine())
     }
 
-    #[doc(hidden)]
-    pub fn commit_slow(&self, p: &Polynomial) -> Commitment {
-        let scalars: Vec<[u8; 32]> = p.0.iter().map(|scalar| scalar.to_le_bytes()).collect();
-        Commitment(bls::multiply_sum(&self.0.srs.g1()[..scalars.len()], &scalars).to_affine())
-    }
-
     pub(crate) fn commit_point(&self, coefficients: &[Scalar]) -> G1 {
         let g1 = self.0.srs.g1();
         let table = match coefficients.len() {

@@ -322,3 +322,104 @@ fn running_sum(points: &[G1]) -> (G1, G1) {
     }
     (sum, weighted)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bls;
+
+    const WINDOWS: [u32; 4] = [2, 7, 8, 16];
+
+    fn bases(count: usize) -> Vec<G1Affine> {
+        let mut multiple = G1::from(G1Affine::generator());
+        let points: Vec<G1> = (0..count)
+            .map(|_| {
+                // Steps that nobody knows a relation between.
+                let next = blake3::hash(&multiple.to_affine().to_compressed());
+                multiple = multiple.multiply(&Scalar::from_bytes_reduced(next.as_bytes()).to_le_bytes());
+                multiple
+            })
+            .collect();
+        G1::batch_to_affine(&points)
+    }
+
+    fn scalars(count: usize) -> Vec<Scalar> {
+        let mut scalars =
+            vec![Scalar::ZERO, -Scalar::ONE, Scalar::ONE, Scalar::from(1 << 15), Scalar::from(u64::MAX)];
+        let mut state = Scalar::from(3);
+        while scalars.len() < count {
+            state = state.square() + Scalar::ONE;
+            scalars.push(state);
+        }
+        scalars.truncate(count);
+        scalars
+    }
+
+    fn plain(bases: &[G1Affine], scalars: &[Scalar]) -> G1 {
+        let products = bases.iter().zip(scalars);
+        let multiply = |(base, scalar): (&G1Affine, &Scalar)| G1::from(*base).multiply(&scalar.to_le_bytes());
+        products.map(multiply).fold(G1::INFINITY, |sum, product| sum + product)
+    }
+
+    fn check<E: Engine>() {
+        let bases = bases(300);
+        for window in WINDOWS {
+            let table = Table::<E>::new(&bases, window);
+            for count in [0, 1, 2, 5, 37, 300] {
+                let scalars = scalars(count);
+                let expected = plain(&bases, &scalars);
+                assert!(table.multiply_sum(&scalars) == Some(expected), "{window} {count}");
+                let as_bytes: Vec<[u8; 32]> = scalars.iter().map(|scalar| scalar.to_le_bytes()).collect();
+                assert!(bls::multiply_sum(&bases[..count], &as_bytes) == expected);
+            }
+            // Only zeroes, and the same digit everywhere.
+            assert!(table.multiply_sum(&[Scalar::ZERO; 300]) == Some(G1::INFINITY));
+            let equal = [Scalar::from(5); 300];
+            assert!(table.multiply_sum(&equal) == Some(plain(&bases, &equal)), "{window}");
+        }
+    }
+
+    fn check_exceptions<E: Engine>() {
+        let bases = bases(20);
+        let mut repeated = bases.clone();
+        repeated[19] = repeated[3];
+        let mut opposite = bases.clone();
+        opposite[19] = (-G1::from(bases[3])).to_affine();
+        let mut scalars = vec![Scalar::ZERO; 20];
+        (scalars[3], scalars[19]) = (Scalar::ONE, Scalar::ONE);
+        for bases in [repeated, opposite] {
+            assert!(Table::<E>::new(&bases, 8).multiply_sum(&scalars).is_none());
+        }
+    }
+
+    #[test]
+    fn portable_sums_are_right_or_given_up() {
+        check::<Portable>();
+        check_exceptions::<Portable>();
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn eight_lane_sums_are_right_or_given_up() {
+        if ifma::Ifma::is_supported() {
+            check::<ifma::Ifma>();
+            check_exceptions::<ifma::Ifma>();
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[test]
+    fn eight_lane_multiples_are_those_of_blst() {
+        if !ifma::Ifma::is_supported() {
+            return;
+        }
+        let bases = bases(77);
+        let narrow = Table::<Portable>::new(&bases, 16);
+        let wide = Table::<ifma::Ifma>::new(&bases, 16);
+        for (narrow, wide) in narrow.points.iter().zip(&wide.points) {
+            assert!(Portable::restore(narrow) == ifma::Ifma::restore(wide));
+            let negative = ifma::Ifma::restore(&ifma::Ifma::negate(wide));
+            assert!(negative == -Portable::restore(narrow));
+        }
+    }
+}

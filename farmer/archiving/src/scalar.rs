@@ -280,3 +280,66 @@ impl fmt::Debug for Scalar {
         write!(f, "Scalar({})", ScalarBytes::from(*self))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_scalar() -> impl Strategy<Value = Scalar> {
+        prop_oneof![
+            any::<[u8; 32]>().prop_map(|bytes| Scalar::from_bytes_reduced(&bytes)),
+            (0..4u64).prop_map(Scalar::from),
+            (1..4u64).prop_map(|below| -Scalar::from(below)),
+        ]
+    }
+
+    #[test]
+    fn constants_are_what_they_say() {
+        let mut order = [0; 32];
+        for (bytes, limb) in order.as_chunks_mut::<8>().0.iter_mut().zip(ORDER.iter().rev()) {
+            *bytes = limb.to_be_bytes();
+        }
+        assert_eq!(order, primitives::scalars::SCALAR_FIELD_ORDER);
+        assert_eq!(Scalar::from(1), Scalar::ONE);
+        assert_eq!(Scalar::from_bytes(&order), None);
+        assert_eq!(Scalar::from_bytes_reduced(&order), Scalar::ZERO);
+        for log in 0..=32 {
+            let root = Scalar::root_of_unity(1 << log).expect("a power of two up to 2^32");
+            assert_eq!(root.pow(1 << log), Scalar::ONE);
+            assert!(log == 0 || root.pow(1 << (log - 1)) == -Scalar::ONE);
+        }
+        for wrong in [0, 3, 1 << 33] {
+            assert_eq!(Scalar::root_of_unity(wrong), None);
+        }
+        // Archival §4.
+        let root = Scalar::root_of_unity(65_536).map(|root| hex::encode(root.to_bytes()));
+        let expected = "2155379d12180caa88f39a78f1aeb57867a665ae1fcadc91d7118f85cd96b8ad";
+        assert_eq!(root.as_deref(), Some(expected));
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_round_trip(scalar in any_scalar(), bytes in any::<[u8; 31]>()) {
+            prop_assert_eq!(Scalar::from_bytes(&scalar.to_bytes()), Some(scalar));
+            prop_assert_eq!(&Scalar::from_safe_bytes(&bytes).to_bytes()[1..], &bytes[..]);
+        }
+
+        #[test]
+        fn field_laws(a in any_scalar(), b in any_scalar(), c in any_scalar()) {
+            prop_assert_eq!(a + b, b + a);
+            prop_assert_eq!((a + b) - b, a);
+            prop_assert_eq!(a - b, -(b - a));
+            prop_assert_eq!(a * (b + c), a * b + a * c);
+            prop_assert_eq!(a.pow(5), a * a * a * a * a);
+            prop_assert_eq!(a.inverse().map(|inverse| inverse * a), (!a.is_zero()).then_some(Scalar::ONE));
+        }
+
+        #[test]
+        fn batch_inverse_is_inverse(mut scalars in prop::collection::vec(any_scalar(), 0..20)) {
+            let each: Vec<Scalar> = scalars.iter().map(|scalar| scalar.inverse().unwrap_or_default()).collect();
+            Scalar::batch_inverse(&mut scalars);
+            prop_assert_eq!(scalars, each);
+        }
+    }
+}

@@ -217,7 +217,7 @@ impl Srs {
     }
 
     /// Makes the development string and its file.
-    fn generate() -> (Self, Vec<u8>) {
+    pub(crate) fn generate() -> (Self, Vec<u8>) {
         let mut seed = [0; 64];
         blake3::Hasher::new().update(DEVELOPMENT_LABEL).finalize_xof().fill(&mut seed);
         let tau = Scalar::from_bytes_reduced(&seed);

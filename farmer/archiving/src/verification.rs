@@ -202,3 +202,140 @@ fn openings_match(kzg: &Kzg, pieces: &[Decoded<'_>], randomness: &Randomness) ->
         rayon::join(|| bls::multiply_sum(&points, &scalars), || bls::multiply_sum(&witnesses, &factors));
     kzg.opens(left, &right.to_affine())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::srs::Srs;
+
+    const NUM: usize = SegmentIndex::NUM_PIECES;
+
+    /// A point of the curve that is not in the group and not infinity, of an order that divides the cofactor.
+    fn small_order_point() -> G1 {
+        let on_curve = (0..).map(|x: u8| {
+            let mut bytes = [0; 48];
+            (bytes[0], bytes[47]) = (0x80, x);
+            G1Affine::from_compressed(&bytes)
+        });
+        let points = on_curve.filter_map(Result::ok).filter(|point| !point.is_in_group());
+        // r times the point, by doubling and adding: blst's multiplication is right inside the group only.
+        let multiply = |point: G1Affine| {
+            let bits = crate::scalar::ORDER
+                .iter()
+                .rev()
+                .flat_map(|limb| (0..64).rev().map(move |bit| limb >> bit & 1));
+            bits.fold(
+                G1::INFINITY,
+                |sum, bit| if bit == 1 { sum.double().add_affine(&point) } else { sum.double() },
+            )
+        };
+        points.map(multiply).find(|point| !point.is_infinity()).expect("most points are outside the group")
+    }
+
+    fn with(point: &[u8; 48], torsion: G1) -> [u8; 48] {
+        let point = G1Affine::from_compressed(point).expect("a point");
+        (G1::from(point) + torsion).to_affine().to_compressed()
+    }
+
+    /// A segment's commitment and two of its pieces; the other records do not exist.
+    fn segment(kzg: &Kzg) -> (SegmentCommitment, [(Piece, usize); 2]) {
+        let mut values: Vec<Scalar> = (0..NUM as u64).map(Scalar::from).collect();
+        let mut pieces = [6, 9].map(|position| {
+            let mut piece = Piece::zeroed();
+            for (index, chunk) in piece.record_chunks_mut().iter_mut().enumerate() {
+                chunk[1..].copy_from_slice(&blake3::hash(&(index + position).to_le_bytes()).as_bytes()[1..]);
+            }
+            let record = record_polynomial(&piece).expect("31-byte chunks");
+            piece.set_commitment(&kzg.commit(&record).into());
+            values[position] = commitment_scalar(&piece.commitment());
+            (piece, position)
+        });
+        let polynomial = Polynomial::interpolate(&values).expect("a power of two");
+        for (piece, position) in &mut pieces {
+            let witness = kzg.witness(&polynomial, NUM, *position).expect("in the domain");
+            piece.set_witness(&witness.into());
+        }
+        (kzg.commit(&polynomial).into(), pieces)
+    }
+
+    fn both(
+        kzg: &Kzg,
+        piece: &Piece,
+        commitment: SegmentCommitment,
+        position: usize,
+    ) -> Result<(), InvalidPiece> {
+        let one = verify_piece(kzg, piece, &commitment, position);
+        let entry = PieceToVerify { piece, segment_commitment: commitment, position };
+        assert_eq!(verify_pieces(kzg, &[entry]), [one]);
+        assert_eq!(verify_pieces_together(kzg, &[entry]), one.is_ok());
+        // The one at fault is found among others, on either side.
+        for count in [2, 3] {
+            let results = verify_pieces(kzg, &vec![entry; count]);
+            assert_eq!(results, vec![one; count]);
+        }
+        one
+    }
+
+    #[test]
+    fn every_fault_has_its_reason() {
+        let kzg = Kzg::new(Srs::generate().0);
+        let (segment, [(piece, position), (other, other_position)]) = segment(&kzg);
+        assert_eq!(both(&kzg, &piece, segment, position), Ok(()));
+        assert_eq!(both(&kzg, &other, segment, other_position), Ok(()));
+        assert_eq!(both(&kzg, &piece, segment, position + 1), Err(InvalidPiece::Opening(position + 1)));
+        assert_eq!(both(&kzg, &piece, segment, NUM), Err(InvalidPiece::Position(NUM)));
+
+        let changed = |change: &dyn Fn(&mut Piece)| {
+            let mut piece = piece.clone();
+            change(&mut piece);
+            both(&kzg, &piece, segment, position)
+        };
+        let flip = changed(&|piece| piece.as_bytes_mut()[1000] ^= 1);
+        assert_eq!(flip, Err(InvalidPiece::Commitment));
+        let too_large =
+            changed(&|piece| piece.record_chunks_mut()[77] = primitives::scalars::SCALAR_FIELD_ORDER);
+        assert_eq!(too_large, Err(InvalidPiece::Chunk(77)));
+        let foreign = changed(&|piece| piece.set_commitment(&other.commitment()));
+        assert_eq!(foreign, Err(InvalidPiece::Commitment));
+        let foreign = changed(&|piece| piece.set_witness(&other.witness()));
+        assert_eq!(foreign, Err(InvalidPiece::Opening(position)));
+        let garbage = changed(&|piece| piece.set_witness(&[0; 48].into()));
+        assert_eq!(garbage, Err(InvalidPiece::Witness(PointError::Encoding)));
+
+        // A component of small order escapes every pairing, so only a check of the group finds it.
+        let torsion = small_order_point();
+        let witness = with(&piece.witness().0, torsion);
+        let loose = Witness::from_bytes(&witness).expect("on the curve");
+        let value = commitment_scalar(&piece.commitment());
+        let commitment = Commitment::from_bytes(&segment.0).expect("a point");
+        assert!(
+            kzg.verify(&commitment, NUM, position, value, &loose),
+            "as the reference, which does not look"
+        );
+        let small = changed(&|piece| piece.set_witness(&witness.into()));
+        assert_eq!(small, Err(InvalidPiece::Witness(PointError::NotInGroup)));
+        let small = changed(&|piece| piece.set_commitment(&with(&piece.commitment().0, torsion).into()));
+        assert_eq!(small, Err(InvalidPiece::Commitment));
+        let small = SegmentCommitment(with(&segment.0, torsion));
+        let error = InvalidPiece::SegmentCommitment(PointError::NotInGroup);
+        assert_eq!(both(&kzg, &piece, small, position), Err(error));
+    }
+
+    #[test]
+    fn the_invalid_are_found_among_the_valid() {
+        let kzg = Kzg::new(Srs::generate().0);
+        let (segment_commitment, [(piece, position), (other, other_position)]) = segment(&kzg);
+        let mut damaged = piece.clone();
+        damaged.as_bytes_mut()[31] ^= 1;
+        let mut entries =
+            vec![PieceToVerify { piece: &other, segment_commitment, position: other_position }; 9];
+        entries[2] = PieceToVerify { piece: &damaged, segment_commitment, position };
+        entries[7] = PieceToVerify { piece: &piece, segment_commitment, position: 3 };
+        let mut expected = vec![Ok(()); 9];
+        expected[2] = Err(InvalidPiece::Commitment);
+        expected[7] = Err(InvalidPiece::Opening(3));
+        assert_eq!(verify_pieces(&kzg, &entries), expected);
+        assert!(!verify_pieces_together(&kzg, &entries));
+        assert!(verify_pieces(&kzg, &[]).is_empty());
+    }
+}

@@ -28,6 +28,9 @@ pub(crate) fn encode_segment(
             chunk[1..].copy_from_slice(raw);
         }
     });
+    if watch.is_cancelled() {
+        return None;
+    }
     extend_records(raw, &mut pieces);
     let commitments: Option<Vec<Commitment>> = raw
         .par_chunks_exact(Record::RAW_SIZE)
