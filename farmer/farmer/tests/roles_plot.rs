@@ -19,8 +19,9 @@ use roles::{Client, ProofServer, Server};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
-use world::{Controller, Node, PIECES_IN_SECTOR, archive, development_kzg, eventually, start_cache};
+use world::{Controller, Node, archive, development_kzg, eventually, start_cache};
 
+const PIECES_IN_SECTOR: u16 = 2;
 const SECTORS: u16 = 3;
 const PLOTTING: Duration = Duration::from_secs(180);
 const PROVING: Duration = Duration::from_secs(60);
@@ -32,6 +33,8 @@ async fn next_solution(controllers: &[&Controller], node: &Node, slots: &mut u64
         *slots += 1;
         for controller in controllers {
             controller.announce_slot(*slots).await;
+            // Connections of their own: what is sent later may come earlier.
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
         for _ in 0..40 {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -49,10 +52,10 @@ async fn a_farm_is_plotted_farms_is_replotted_and_repaired() {
     let nats = NatsServer::start();
     let secret = ClusterSecret::from_bytes(b"the secret of a test");
     let (kzg, srs_cache) = development_kzg();
-    let node = Node::new(archive(&kzg));
+    let node = Node::new(archive(&kzg, 2), PIECES_IN_SECTOR);
     let mut first = Controller::start(&nats, &node).await;
     let second = Controller::start(&nats, &node).await;
-    assert_eq!(first.services(), 4);
+    assert_eq!(first.services(), 5);
 
     // The owner of all pieces lies: the full copy must be asked instead.
     let (liar, lying) = start_cache(&secret, &node, CacheKind::Sharded { capacity: 1000 }, true).await;

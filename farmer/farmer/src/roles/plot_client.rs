@@ -49,6 +49,9 @@ const AUDIT_THREADS_MAX: usize = 128;
 /// How often the number of plotted sectors is counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
+/// How long tasks may take to notice the shutdown.
+const LEAVE: Duration = Duration::from_millis(500);
+
 /// What a plot-client works with in its cluster.
 pub struct Surroundings {
     /// The cluster.
@@ -119,7 +122,9 @@ pub async fn serve(
     });
     context.run_until_shutdown().await;
     // What is in the middle of something is made to be cut off there: a sector that is not whole does not count.
-    tasks.abort_all();
+    if tokio::time::timeout(LEAVE, tasks.shutdown()).await.is_err() {
+        tracing::debug!("Some tasks did not end in time");
+    }
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use farmer::roles::piece_source::directory::Cache;
 use farmer::roles::{Error, RoleContext, plot_client, plot_server, proof_server};
 use farmer::shutdown::Shutdown;
 use farmer::status::Status;
+use farming::plot::{Farm, FarmError, FarmMode, FarmOptions};
 use primitives::{HistorySize, PublicKey, ss58};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -183,8 +184,14 @@ impl Client {
         sector_metadata(&self.directory).into_iter().map(|metadata| metadata.history_size).collect()
     }
 
+    /// Stops it and waits for its farm: in a process of its own the lock would be gone with the process.
     pub async fn stop(self) {
         self.running.stop().await;
+        let options = FarmOptions::existing(&self.directory, FarmMode::ReadOnly);
+        crate::world::eventually("the farm's lock", Duration::from_secs(20), || {
+            !matches!(Farm::open(&options), Err(FarmError::Locked { .. }))
+        })
+        .await;
     }
 }
 

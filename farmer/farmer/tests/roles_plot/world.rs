@@ -1,13 +1,13 @@
 //! A cluster of which only the plotting and farming roles are real: NATS is, controllers and caches are the test's.
 
 use archiving::archiver::{ArchivedSegment, Archiver};
-use archiving::{Kzg, Srs};
+use archiving::{Kzg, Srs, SrsKind};
 use bytes::Bytes;
 use cluster::client::Serving;
 use cluster::contract::{
-    FarmerAppInfoRequest, InstanceId, PieceRequest, RewardSignatureOutcome, RewardSignatureSubmission,
-    RewardSigningBroadcast, SegmentHeaderBroadcast, SegmentHeadersRequest, SlotBroadcast, SolutionOutcome,
-    SolutionSubmission,
+    FarmerAppInfoRequest, IdentifyRequest, InstanceId, MemberState, MemberStatus, PieceRequest,
+    RewardSignatureOutcome, RewardSignatureSubmission, RewardSigningBroadcast, Role, SegmentHeaderBroadcast,
+    SegmentHeadersRequest, SlotBroadcast, SolutionOutcome, SolutionSubmission,
 };
 use cluster::testing::NatsServer;
 use cluster::transfer::{
@@ -30,17 +30,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub const PIECES_IN_SECTOR: u16 = 2;
 pub const RANGE: u64 = u64::MAX;
 
 pub fn size(segments: u64) -> HistorySize {
     HistorySize::new(segments).unwrap()
 }
 
-/// Two archived segments of noise; some seconds of CPU.
-pub fn archive(kzg: &Kzg) -> Vec<ArchivedSegment> {
+/// Archived segments of noise; some seconds of CPU each.
+pub fn archive(kzg: &Kzg, segments: usize) -> Vec<ArchivedSegment> {
     let mut archiver = Archiver::new(kzg.clone());
-    let block = vectors::xof("roles/plot/block", 2 * SegmentIndex::RECORDED_HISTORY_SIZE);
+    let block = vectors::xof("roles/plot/block", segments * SegmentIndex::RECORDED_HISTORY_SIZE);
     archiver.add_block(block, BlockObjectMapping::default()).unwrap().segments
 }
 
@@ -52,15 +51,22 @@ pub fn development_kzg() -> (Kzg, std::path::PathBuf) {
 /// What the fake controllers' node knows and has been given.
 pub struct Node {
     pub segments: Vec<ArchivedSegment>,
+    pub pieces_in_sector: u16,
     pub history: Mutex<HistorySize>,
     pub solutions: Mutex<Vec<(InstanceId, SolutionResponse)>>,
     pub signatures: Mutex<Vec<RewardSignatureResponse>>,
 }
 
 impl Node {
-    pub fn new(segments: Vec<ArchivedSegment>) -> Arc<Self> {
-        let history = Mutex::new(HistorySize::ONE);
-        Arc::new(Self { segments, history, solutions: Mutex::default(), signatures: Mutex::default() })
+    pub fn new(segments: Vec<ArchivedSegment>, pieces_in_sector: u16) -> Arc<Self> {
+        let (solutions, signatures) = Default::default();
+        Arc::new(Self {
+            segments,
+            pieces_in_sector,
+            history: Mutex::new(HistorySize::ONE),
+            solutions,
+            signatures,
+        })
     }
 
     pub fn info(&self) -> FarmerAppInfo {
@@ -72,7 +78,7 @@ impl Node {
             farming_timeout: Duration::from_secs(40),
             protocol_info: FarmerProtocolInfo {
                 history_size: *self.history.lock(),
-                max_pieces_in_sector: PIECES_IN_SECTOR,
+                max_pieces_in_sector: self.pieces_in_sector,
                 recent_segments: size(5),
                 recent_history_fraction: (size(1), size(10)),
                 min_sector_lifetime: size(1),
@@ -150,6 +156,16 @@ impl Controller {
                 .unwrap(),
             client.serve_queue::<PieceRequest, _, _>(4, |_| std::future::ready(Ok(None))).await.unwrap(),
             client
+                .serve_scatter::<IdentifyRequest, _, _>({
+                    let status = status(instance, node);
+                    move |request| {
+                        let asked = request.role.is_none_or(|role| role == Role::Controller);
+                        std::future::ready(asked.then(|| status.clone()))
+                    }
+                })
+                .await
+                .unwrap(),
+            client
                 .serve_instance::<RewardSignatureSubmission, _, _>(instance, 4, {
                     let node = Arc::clone(node);
                     move |request: RewardSignatureSubmission| {
@@ -201,6 +217,20 @@ impl Controller {
 
     pub fn services(&self) -> usize {
         self.services.len()
+    }
+}
+
+fn status(instance: InstanceId, node: &Node) -> MemberStatus {
+    MemberStatus {
+        role: Role::Controller,
+        instance,
+        build: "fake".into(),
+        state: MemberState::Ready,
+        uptime_s: 0,
+        srs_digest: Some(SrsKind::Development.digest()),
+        genesis: Some(node.info().genesis_hash),
+        address: None,
+        counters: Vec::new(),
     }
 }
 

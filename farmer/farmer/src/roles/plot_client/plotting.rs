@@ -58,6 +58,31 @@ struct Known {
     server: Option<InstanceId>,
 }
 
+/// A sector in flight; dropped without [`Self::stored`] it takes its place in the queue again.
+struct InFlight {
+    handle: Arc<FarmHandle>,
+    job: Job,
+    stored: bool,
+}
+
+impl InFlight {
+    fn stored(mut self) {
+        self.stored = true;
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut queue = self.handle.queue.lock();
+        if self.stored {
+            queue.stored(self.job.sector_index);
+        } else {
+            queue.give_back(self.job.sector_index);
+        }
+        self.handle.queued.notify_one();
+    }
+}
+
 /// Has the sectors of all farms plotted.
 pub struct Plotter {
     client: ClusterClient,
@@ -125,19 +150,15 @@ impl Plotter {
 
     /// Plots one sector, however long it takes.
     async fn plot(self: Arc<Self>, handle: Arc<FarmHandle>, job: Job) {
+        let in_flight = InFlight { handle: Arc::clone(&handle), job, stored: false };
         let mut failed = Backoff::new(FAILED.0, FAILED.1);
         let mut paused = Backoff::new(PAUSE.0, PAUSE.1);
         let mut known = None;
-        loop {
-            let trouble = match self.attempt(&handle, job, &mut known).await {
-                Ok(()) => break,
-                Err(trouble) => trouble,
-            };
-            let farm = handle.farm.id();
-            let sector_index = job.sector_index;
+        let (farm, sector_index) = (handle.farm.id(), job.sector_index);
+        while let Err(trouble) = self.attempt(&handle, job, &mut known).await {
             match trouble {
                 Trouble::Lost(reason) => {
-                    tracing::warn!(%farm, sector_index, "Plotting begins anew: {reason}")
+                    tracing::warn!(%farm, sector_index, "Plotting begins anew: {reason}");
                 }
                 Trouble::Failed(reason) => {
                     tracing::warn!(%farm, sector_index, "A plot-server could not make a sector: {reason}");
@@ -155,8 +176,7 @@ impl Plotter {
                 }
             }
         }
-        handle.queue.lock().stored(job.sector_index);
-        handle.queued.notify_one();
+        in_flight.stored();
     }
 
     /// What to ask for: what is known from an earlier attempt, what lies in a spool, or a sector of today's history.

@@ -250,3 +250,22 @@ impl Prover {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silent_proof_servers_are_not_waited_for_until_one_answers() {
+        let mut habit = RemoteHabit::default();
+        assert!(habit.patience() > FIRST_ANSWER);
+        for _ in 0..20 {
+            habit.answered(Duration::from_millis(200));
+        }
+        assert!(habit.patience() < Duration::from_millis(400));
+        habit.silent = true;
+        assert_eq!(habit.patience(), Duration::ZERO);
+        habit.answered(Duration::from_secs(1));
+        assert!(habit.patience() > Duration::from_millis(300));
+    }
+}

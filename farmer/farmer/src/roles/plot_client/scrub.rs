@@ -20,16 +20,21 @@ const PASS_MIN: Duration = Duration::from_secs(3600);
 
 /// Scrubs one farm until the shutdown.
 pub async fn run(handle: Arc<FarmHandle>, metrics: Metrics, shutdown: Shutdown) {
-    let cancel = Arc::new(AtomicBool::new(false));
-    let scrub = Scrub { handle, metrics, cancel: Arc::clone(&cancel) };
+    let scrub = Scrub { handle, metrics, cancel: Arc::default() };
     shutdown.unless_triggered(scrub.passes()).await;
-    cancel.store(true, Ordering::Relaxed);
 }
 
 struct Scrub {
     handle: Arc<FarmHandle>,
     metrics: Metrics,
     cancel: Arc<AtomicBool>,
+}
+
+impl Drop for Scrub {
+    /// Ends a reading that is under way.
+    fn drop(&mut self) {
+        self.cancel.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Scrub {

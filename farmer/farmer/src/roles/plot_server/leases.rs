@@ -15,6 +15,8 @@ use ulid::Ulid;
 pub const LEASE_TTL: Duration = cluster::contract::plot_server::LEASE_EXPIRY;
 /// A finished sector that nobody asked for this long makes way when there is no room.
 pub const ABANDONED_AFTER: Duration = Duration::from_secs(600);
+/// A finished sector that nobody asked for this long is of no use to anybody.
+pub const USELESS_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// How soon a farm that found no room is to ask again.
 pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A farm that does not ask again for this long loses its turn.
@@ -244,17 +246,18 @@ impl LeaseTable {
     }
 
     /// Gives up what nobody asks for any more, and tells which: what is queued, downloading or failed after
-    /// [`LEASE_TTL`]; of the finished ones the longest forgotten, after [`ABANDONED_AFTER`] and only for want of room.
+    /// [`LEASE_TTL`]; of the finished ones the longest forgotten, after [`ABANDONED_AFTER`] and only for want of room, or
+    /// all after [`USELESS_AFTER`].
     /// An encoding goes on: its result will be wanted again after a restart of the plot-client.
     pub fn expire(&mut self, now: Instant) -> Vec<Lease> {
         let unasked = |lease: &Lease| now.saturating_duration_since(lease.renewed_at);
-        let mut keys: Vec<LeaseKey> = self
-            .leases
-            .values()
-            .filter(|lease| matches!(lease.phase, Phase::Queued | Phase::Downloading | Phase::Failed(_)))
-            .filter(|lease| unasked(lease) >= LEASE_TTL)
-            .map(|lease| lease.request.key)
-            .collect();
+        let over = |lease: &&Lease| match lease.phase {
+            Phase::Queued | Phase::Downloading | Phase::Failed(_) => unasked(lease) >= LEASE_TTL,
+            Phase::Encoding => false,
+            Phase::Spooled => unasked(lease) >= USELESS_AFTER,
+        };
+        let mut keys: Vec<LeaseKey> =
+            self.leases.values().filter(over).map(|lease| lease.request.key).collect();
         if self.taken() > self.spool_sectors || !self.has_spool_room() {
             let forgotten = self
                 .leases
@@ -422,6 +425,8 @@ mod tests {
         assert_eq!(gone.len(), 1);
         assert_eq!(gone[0].request.key.public_key.0[0], 2);
         assert!(table.has_spool_room());
+        assert_eq!(table.expire(start + Duration::from_secs(1) + USELESS_AFTER).len(), 1);
+        assert_eq!(table.spooled(), 0);
     }
 
     #[test]

@@ -65,7 +65,9 @@ impl Window {
                 waiting_before: u32::try_from(waiting_before).unwrap_or(u32::MAX),
                 retry_after_ms: RETRY_AFTER.as_millis() as u32,
             }),
-            Offer::Conflict => Err(Refusal::failed("the sector is already leased with other pieces or parameters")),
+            Offer::Conflict => {
+                Err(Refusal::failed("the sector is already leased with other pieces or parameters"))
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 //! A sector is `KEY.partial` while it is written, then `KEY.sector`; `KEY.header`, put in place last and as a whole, makes
 //! it a finished one. What lies there without header is what a killed process left behind, and is removed.
 
-use super::leases::SectorRequest;
+use super::leases::{SectorRequest, USELESS_AFTER};
 use cluster::contract::LeaseKey;
 use cluster::transfer::SectorManifest;
 use primitives::sectors::SectorMetadata;
@@ -14,14 +14,12 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 pub mod header;
 
 pub use header::{BLOCK_SIZE, SpoolHeader};
 
-/// A finished sector that nobody fetched for so long is of no use to anybody.
-const STALE_AFTER: Duration = Duration::from_secs(24 * 3600);
 /// Directory inside the base path: nothing else lives there, so that everything unknown may be removed.
 const DIRECTORY: &str = "spool";
 
@@ -146,7 +144,7 @@ impl Spool {
     fn recover_sector(&self, path: &Path) -> Result<SpooledSector, String> {
         let read = || {
             let age = SystemTime::now().duration_since(fs::metadata(path)?.modified()?).unwrap_or_default();
-            if age > STALE_AFTER {
+            if age > USELESS_AFTER {
                 return Err(io::Error::other("nobody fetched it for a day"));
             }
             let size = fs::metadata(path)?.len();
@@ -277,6 +275,7 @@ mod tests {
     use super::header::tests::{metadata, request};
     use super::*;
     use primitives::hashes::blake3_hash;
+    use std::time::Duration;
 
     fn names(spool: &Spool) -> Vec<String> {
         let mut names: Vec<_> = fs::read_dir(&spool.directory)
@@ -349,7 +348,7 @@ mod tests {
         assert!(spool.recover().unwrap().is_empty());
         write_sector(&spool, request(2, 1));
         let header = File::open(spool.path(&key, "header")).unwrap();
-        header.set_modified(SystemTime::now() - STALE_AFTER - Duration::from_secs(60)).unwrap();
+        header.set_modified(SystemTime::now() - USELESS_AFTER - Duration::from_secs(60)).unwrap();
         assert!(spool.recover().unwrap().is_empty());
         assert!(names(&spool).is_empty());
     }

@@ -1,0 +1,224 @@
+//! A plot-server under kill -9, SIGTERM and a full disk: what it finished is found again, of the rest nothing is left.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub, dead_code)]
+
+mod roles_support;
+#[path = "roles_plot/world.rs"]
+mod world;
+
+use archiving::SrsKind;
+use cluster::contract::{
+    FarmId, InstanceId, Lease, LeaseKey, OfferReply, OfferRequest, PlotProgress, ProgressRequest, Role,
+    SpoolRequest,
+};
+use cluster::testing::NatsServer;
+use cluster::transfer::{Connection, SectorFetch, SectorManifest, SectorSink};
+use cluster::{ClusterClient, ClusterSecret, MemberInfo, Membership};
+use farmer::roles::piece_source::directory::CacheKind;
+use primitives::hashes::blake3_hash;
+use primitives::rpc::GenesisHash;
+use primitives::{PublicKey, SectorGeometry};
+use roles_support::{RoleProcess, free_address};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+use world::{Controller, Node, archive, development_kzg, eventually, start_cache};
+
+const PIECES_IN_SECTOR: u16 = 24;
+const SOON: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(300);
+
+struct Test {
+    node: Arc<Node>,
+    client: ClusterClient,
+    secret: ClusterSecret,
+    nats: NatsServer,
+    directory: tempfile::TempDir,
+    listen_port: String,
+}
+
+impl Test {
+    fn start_server(&self, base_path: &Path) -> RoleProcess {
+        let base_path = base_path.to_str().unwrap();
+        let arguments =
+            ["plot-server", base_path, "--listen-port", &self.listen_port, "--advertise", "127.0.0.1"];
+        let mut server =
+            RoleProcess::start(self.directory.path(), "plot-server", &self.nats.url(), &arguments);
+        server.wait_until_ready(SOON);
+        server
+    }
+
+    fn offer(&self, sector_index: u16, pieces_in_sector: u16) -> OfferRequest {
+        OfferRequest {
+            public_key: PublicKey([9; 32]),
+            farm_id: FarmId(1),
+            sector_index,
+            protocol_info: self.node.info().protocol_info,
+            pieces_in_sector,
+        }
+    }
+
+    async fn lease(&self, offer: &OfferRequest) -> Lease {
+        match self.client.request(offer).await.unwrap() {
+            OfferReply::Lease(lease) => lease,
+            busy @ OfferReply::Busy { .. } => panic!("{busy:?}"),
+        }
+    }
+
+    async fn progress(&self, server: InstanceId, key: LeaseKey) -> Option<PlotProgress> {
+        self.client.request_instance(server, &ProgressRequest { key }).await.unwrap()
+    }
+
+    /// The sector's bytes.
+    async fn fetch(&self, lease: &Lease) -> Vec<u8> {
+        let instance = InstanceId::generate();
+        let mut connection = Connection::open(lease.address.0, &self.secret, instance).await.unwrap();
+        let mut sink = Memory::default();
+        connection.fetch_sector(&mut SectorFetch::new(lease.key), &mut sink).await.unwrap();
+        sink.bytes
+    }
+}
+
+#[derive(Default)]
+struct Memory {
+    bytes: Vec<u8>,
+    block: Vec<u8>,
+}
+
+impl SectorSink for Memory {
+    async fn begin(&mut self, _manifest: &SectorManifest) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn buffer(&mut self, size: usize) -> &mut [u8] {
+        self.block.resize(size, 0);
+        &mut self.block
+    }
+
+    async fn block(&mut self, _block: u32) -> Result<(), String> {
+        self.bytes.extend_from_slice(&self.block);
+        Ok(())
+    }
+}
+
+fn spool_files(base_path: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(base_path.join("spool")).unwrap();
+    let extension = |entry: std::fs::DirEntry| entry.path().extension().unwrap().to_str().unwrap().to_owned();
+    let mut extensions: Vec<_> = entries.map(|entry| extension(entry.unwrap())).collect();
+    extensions.sort();
+    extensions
+}
+
+fn member(role: Role, address: std::net::SocketAddr, genesis: GenesisHash) -> MemberInfo {
+    MemberInfo {
+        role,
+        instance: InstanceId::generate(),
+        address: Some(address.into()),
+        capacity_bytes: 0,
+        build: "fake".into(),
+        srs_digest: Some(SrsKind::Development.digest()),
+        genesis: Some(genesis),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_plot_server_finds_what_it_finished_and_leaves_nothing_else() {
+    let (kzg, _) = development_kzg();
+    let node = Node::new(archive(&kzg, 1), PIECES_IN_SECTOR);
+    let nats = NatsServer::start();
+    let _controller = Controller::start(&nats, &node).await;
+    let client = nats.client().await;
+    let secret = client.shared_secret().await;
+    let (_cache, cache) = start_cache(&secret, &node, CacheKind::Full, false).await;
+    let genesis = node.info().genesis_hash;
+    let _member = Membership::join(&client, member(Role::FullPieceShardedCache, cache.address, genesis));
+    let listen_port = free_address().port().to_string();
+    let directory = tempfile::tempdir().unwrap();
+    let base_path = directory.path().join("base");
+    let test = Test { node, client, secret, nats, directory, listen_port };
+
+    // Killed in the middle of a sector.
+    let server = test.start_server(&base_path);
+    let instance = server.instance();
+    let offer = test.offer(0, PIECES_IN_SECTOR);
+    let lease = test.lease(&offer).await;
+    assert_eq!((lease.server, lease.key), (instance, offer.key()));
+    eventually("some records", LONG, || server.counter("records_encoded") >= 2).await;
+    server.kill();
+    assert_eq!(spool_files(&base_path), ["partial"]);
+
+    // It comes back as the same instance, knows nothing of that sector any more, and makes it when asked again.
+    let server = test.start_server(&base_path);
+    assert_eq!(server.instance(), instance);
+    assert!(spool_files(&base_path).is_empty());
+    assert_eq!(test.progress(instance, lease.key).await, None);
+    let lease = test.lease(&offer).await;
+    let bytes = test.fetch(&lease).await;
+    assert_eq!(bytes.len(), SectorGeometry::new(PIECES_IN_SECTOR).sector_size());
+    let (sector, checksum) = bytes.split_last_chunk::<32>().unwrap();
+    assert_eq!(blake3_hash(sector).0, *checksum);
+    assert_eq!(spool_files(&base_path), ["header", "sector"]);
+
+    // Killed with a finished sector, and one under way, in the spool.
+    let before = server.counter("records_encoded");
+    let other = test.lease(&test.offer(1, PIECES_IN_SECTOR)).await;
+    eventually("some records", LONG, || server.counter("records_encoded") > before).await;
+    server.kill();
+    let server = test.start_server(&base_path);
+    assert_eq!(spool_files(&base_path), ["header", "sector"]);
+    let request = SpoolRequest { public_key: offer.public_key };
+    let spooled = test.client.request_instance(instance, &request).await.unwrap();
+    assert_eq!(spooled.len(), 1);
+    assert_eq!(spooled[0].key, offer.key());
+    assert!(
+        matches!(spooled[0].progress, PlotProgress::Ready { size_bytes } if size_bytes == bytes.len() as u64)
+    );
+    let lease = test.lease(&offer).await;
+    assert_eq!(test.fetch(&lease).await, bytes);
+    let mut connection =
+        Connection::open(lease.address.0, &test.secret, InstanceId::generate()).await.unwrap();
+    connection.acknowledge_sector(&lease.key).await.unwrap();
+    connection.acknowledge_sector(&lease.key).await.unwrap();
+    assert!(spool_files(&base_path).is_empty());
+    assert_eq!(test.progress(instance, other.key).await, None);
+
+    // SIGTERM in the middle of a sector.
+    test.lease(&test.offer(2, PIECES_IN_SECTOR)).await;
+    eventually("some records", LONG, || server.counter("records_encoded") >= 1).await;
+    server.terminate();
+
+    full_disk(&test).await;
+}
+
+/// Needs root for a mount; says so and passes where that is refused.
+async fn full_disk(test: &Test) {
+    let base = tempfile::tempdir().unwrap();
+    let mount = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(arguments[0]);
+        command.args(&arguments[1..]).arg(base.path()).status().is_ok_and(|status| status.success())
+    };
+    if !mount(&["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs"]) {
+        eprintln!("SKIPPED: no permission to mount a small tmpfs");
+        return;
+    }
+    let server = test.start_server(base.path());
+    // Two pieces fit, three do not.
+    let full = test.lease(&test.offer(0, 3)).await;
+    let mut failed = None;
+    for _ in 0..600 {
+        match test.progress(full.server, full.key).await {
+            Some(PlotProgress::Failed { reason }) => {
+                failed = Some(reason);
+                break;
+            }
+            _ => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    }
+    let left = spool_files(base.path());
+    let fits = test.lease(&test.offer(1, 2)).await;
+    let fetched = tokio::time::timeout(LONG, test.fetch(&fits)).await;
+    server.terminate();
+    assert!(mount(&["umount"]));
+    assert!(failed.as_ref().is_some_and(|reason| reason.contains("no room")), "{failed:?}");
+    assert!(left.is_empty(), "{left:?}");
+    assert_eq!(fetched.unwrap().len(), SectorGeometry::new(2).sector_size());
+}
