@@ -4,6 +4,7 @@
 //! for the worst case and a table takes little more memory than its entries.
 
 use crate::params::BUCKETS;
+use crate::vector::Vector;
 
 /// An entry between two passes.
 ///
@@ -13,8 +14,6 @@ use crate::params::BUCKETS;
 #[repr(C, align(16))]
 pub(crate) struct PackedEntry(pub(crate) [u32; 4]);
 
-/// Entries for which memory is allocated at once.
-pub(crate) const TYPICAL_ENTRIES: usize = (1 << 20) / 100 * 103;
 /// Entries of a chunk; a power of two.
 pub(crate) const CHUNK: usize = 16;
 /// Chunks that one bucket can have.
@@ -22,9 +21,9 @@ const CHAIN: usize = 32;
 /// Entries that a bucket may have. The mean is 236, the standard deviation 15: the generator treats an overfull bucket
 /// as a case for the reference generator, which has no limit.
 pub(crate) const BUCKET_CAPACITY: usize = CHUNK * CHAIN;
-/// Chunks allocated at once: a table of 2^20 entries and 3 %, with half of each bucket's last chunk empty. Larger tables
-/// grow the arena.
-const INITIAL_CHUNKS: usize = TYPICAL_ENTRIES / CHUNK + BUCKETS / 2;
+
+/// Chunks by which an arena grows that turns out too small: 1 MiB.
+const GROWTH: usize = 4096;
 
 #[derive(Clone, Copy, Default)]
 #[repr(C, align(64))]
@@ -50,15 +49,25 @@ pub(crate) fn boxed_array<T: Clone, const N: usize>(value: T) -> Box<[T; N]> {
 }
 
 impl Buckets {
-    /// Room for the `share`th part of a table.
-    pub(crate) fn new(share: usize) -> Self {
+    /// No room yet.
+    pub(crate) fn new() -> Self {
         Self {
-            chunks: vec![Chunk::default(); (INITIAL_CHUNKS / share).max(BUCKETS)],
+            chunks: Vec::new(),
             used: 0,
             cursors: boxed_array(0),
             full: boxed_array(0),
             chains: boxed_array([0; CHAIN]),
             overfull: false,
+        }
+    }
+
+    /// Sees to room for `entries` entries, with half of each bucket's last chunk empty. More will grow the arena.
+    pub(crate) fn reserve(&mut self, entries: usize) {
+        let chunks = entries / CHUNK + BUCKETS * 9 / 16;
+        if self.chunks.len() < chunks {
+            // Not `resize`, which would copy.
+            self.chunks = Vec::new();
+            self.chunks = vec![Chunk::default(); chunks.max(BUCKETS)];
         }
     }
 
@@ -85,12 +94,21 @@ impl Buckets {
 
     /// Appends an entry.
     #[inline(always)]
-    pub(crate) fn push(&mut self, bucket: usize, entry: PackedEntry) {
+    pub(crate) fn push<V: Vector>(&mut self, bucket: usize, entry: PackedEntry) {
         let cursor = self.cursors[bucket];
         self.chunks[cursor as usize / CHUNK].0[cursor as usize % CHUNK] = entry;
         let next = cursor + 1;
-        self.cursors[bucket] =
-            if (next as usize).is_multiple_of(CHUNK) { self.next_chunk(bucket) } else { next };
+        self.cursors[bucket] = if (next as usize).is_multiple_of(CHUNK) {
+            let next = self.next_chunk(bucket);
+            let chunk = &self.chunks[next as usize / CHUNK].0;
+            V::prefetch_write(&chunk[0]);
+            V::prefetch_write(&chunk[4]);
+            V::prefetch_write(&chunk[8]);
+            V::prefetch_write(&chunk[12]);
+            next
+        } else {
+            next
+        };
     }
 
     /// Begins a new chunk of a bucket whose last one is full.
@@ -104,13 +122,23 @@ impl Buckets {
             return self.chains[bucket][CHAIN - 1] * CHUNK as u32;
         }
         if self.used == self.chunks.len() {
-            self.chunks.reserve_exact(BUCKETS);
-            self.chunks.resize(self.used + BUCKETS, Chunk::default());
+            self.chunks.reserve_exact(GROWTH);
+            self.chunks.resize(self.used + GROWTH, Chunk::default());
         }
         self.full[bucket] = full as u8;
         self.chains[bucket][full] = self.used as u32;
         self.used += 1;
         ((self.used - 1) * CHUNK) as u32
+    }
+
+    /// Asks the caches for `bucket`, to be copied soon.
+    #[inline(always)]
+    pub(crate) fn prefetch<V: Vector>(&self, bucket: usize) {
+        for &chunk in &self.chains[bucket][..=usize::from(self.full[bucket])] {
+            for line in self.chunks[chunk as usize].0.as_chunks::<4>().0 {
+                V::prefetch_read(&line[0]);
+            }
+        }
     }
 
     /// Copies `bucket` to `target` and returns its length; up to a chunk more than that is written.

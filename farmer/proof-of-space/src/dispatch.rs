@@ -9,7 +9,15 @@ use crate::vector::portable::Portable;
 use crate::vector::{MAX_LANES, Vector};
 #[cfg(target_arch = "x86_64")]
 use crate::vector::{avx2::Avx2, avx512::Avx512};
+use crate::verify;
+#[cfg(test)]
+use crate::{
+    local::{LocalBucket, Matches},
+    scalar::Entry,
+    tests::lanes,
+};
 use primitives::sectors::PosSeed;
+use primitives::solutions::PosProof;
 use std::ops::Range;
 
 /// Defines a function that runs a generic one with the instruction set of `simd`, which must be available.
@@ -46,6 +54,10 @@ macro_rules! dispatched {
 dispatched!(
     /// Makes table 1 for the x values of `range`.
     fn first_table(seed: &PosSeed, range: Range<usize>, target: &mut Buckets) = passes::first_table
+);
+dispatched!(
+    /// y of the table-7 entry that a proof makes; none when a pair does not match.
+    fn last_y(seed: &PosSeed, proof: &PosProof, result: &mut Option<u32>) = verify::last_y
 );
 dispatched!(fn pass_2(pass: Pass<'_>) = passes::pass, 2);
 dispatched!(fn pass_3(pass: Pass<'_>) = passes::pass, 3);
@@ -94,4 +106,36 @@ fn hash_proofs_with<V: Vector>(proofs: &[[u8; 160]; MAX_LANES], hashes: &mut [[u
         }
         done += V::LANES;
     }
+}
+
+#[cfg(test)]
+dispatched!(
+    fn exercise(a: &lanes::Words, b: &lanes::Words, local: &LocalBucket, results: &mut lanes::Results) =
+        lanes::exercise
+);
+#[cfg(test)]
+dispatched!(
+    fn combine_one(table: usize, left: &Entry, right: &Entry, result: &mut Entry) = lanes::combine_one
+);
+#[cfg(test)]
+dispatched!(
+    fn find_matches(
+        left: &LocalBucket,
+        right: &LocalBucket,
+        parity: usize,
+        next: &mut usize,
+        matches: &mut Matches,
+    ) = find_matches_with
+);
+
+#[cfg(test)]
+#[inline(always)]
+fn find_matches_with<V: Vector>(
+    left: &LocalBucket,
+    right: &LocalBucket,
+    parity: usize,
+    next: &mut usize,
+    matches: &mut Matches,
+) {
+    *next = V::find_matches(left, right, parity, *next, matches);
 }

@@ -1,6 +1,6 @@
 //! The generator: runs the passes on one thread or many and keeps what the search of proofs needs.
 
-use crate::buckets::{BUCKET_CAPACITY, Buckets, TYPICAL_ENTRIES, boxed_array};
+use crate::buckets::{BUCKET_CAPACITY, Buckets, boxed_array};
 use crate::dispatch;
 use crate::params::{BUCKETS, S_BUCKETS, X_VALUES};
 use crate::passes::{Candidate, Keep, Leaf, Pass, Scratch, Sink, Source, Wanted, X_BATCH, entry_y};
@@ -12,11 +12,17 @@ use primitives::sectors::PosSeed;
 use rayon::prelude::*;
 use std::ops::Range;
 
+/// Entries of table `table` for which memory is allocated at once. The size of a table is a random walk that begins at
+/// 2^20: the more tables behind, the more room. Larger ones make the memory grow.
+const fn usual_entries(table: usize) -> usize {
+    (1 << 20) / 100 * (100 + table)
+}
+
 /// Tasks of a parallel pass at most: each has buckets of its own, the last chunk of each half empty.
 const TASKS_MAX: usize = 16;
 
-/// Makes the tables of one seed after another in memory that it allocates once: about 62 MiB for one thread, growing
-/// by at most some MiB for seeds with large tables; the parallel form takes about 2 MiB more for each thread.
+/// Makes the tables of one seed after another in memory that it allocates when first used and keeps: 61 MiB for one
+/// thread, growing by some MiB for a seed with uncommonly large tables. With n threads it is about n × 2.5 MiB more.
 pub struct TableGenerator {
     simd: Simd,
     /// Entries that a bucket may have.
@@ -57,34 +63,33 @@ impl Default for TableGenerator {
 }
 
 impl TableGenerator {
-    /// Allocates the memory; tables are made with the fastest instructions of this machine ([`Simd::best`]).
+    /// A generator that uses the fastest instructions of this machine ([`Simd::best`]).
     pub fn new() -> Self {
         Self::with_simd(Simd::best())
     }
 
-    /// Allocates the memory; tables are made with `simd`.
+    /// A generator that uses `simd`.
     ///
     /// # Panics
     /// When this machine does not have it.
     pub fn with_simd(simd: Simd) -> Self {
         assert!(simd.is_available(), "this machine has no {simd:?}");
-        let parents = || Vec::with_capacity(TYPICAL_ENTRIES);
         Self {
             simd,
             bucket_limit: BUCKET_CAPACITY,
             search: SearchTables {
                 simd,
                 seed: PosSeed::default(),
-                leaves: Vec::with_capacity(TYPICAL_ENTRIES),
-                parents: [parents(), parents(), parents()],
-                even: vec![Buckets::new(1)],
+                leaves: Vec::new(),
+                parents: Default::default(),
+                even: Vec::new(),
                 tasks: 1,
                 starts: boxed_array(0),
                 first: boxed_array(None),
             },
-            odd: vec![Buckets::new(1)],
-            scratch: vec![Scratch::new()],
-            candidates: vec![Vec::with_capacity(S_BUCKETS / 100 * 106)],
+            odd: Vec::new(),
+            scratch: Vec::new(),
+            candidates: Vec::new(),
             reference: None,
         }
     }
@@ -153,10 +158,16 @@ impl TableGenerator {
         self.search.seed = *seed;
         self.search.tasks = tasks;
         while self.odd.len() < tasks {
-            self.search.even.push(Buckets::new(tasks));
-            self.odd.push(Buckets::new(tasks));
+            self.search.even.push(Buckets::new());
+            self.odd.push(Buckets::new());
             self.scratch.push(Scratch::new());
             self.candidates.push(Vec::new());
+        }
+        self.search.even[..tasks].iter_mut().for_each(|part| part.reserve(usual_entries(6) / tasks));
+        self.odd[..tasks].iter_mut().for_each(|part| part.reserve(usual_entries(5) / tasks));
+        reserve(&mut self.search.leaves, usual_entries(3));
+        for (parents, table) in self.search.parents.iter_mut().zip(4..) {
+            reserve(parents, usual_entries(table));
         }
         self.candidates.iter_mut().for_each(Vec::clear);
     }
@@ -252,9 +263,14 @@ fn index(parts: &[Buckets], starts: &mut [u32; BUCKETS + 1], limit: usize) -> Re
 }
 
 fn resized<T: Clone + Default>(values: &mut Vec<T>, size: usize) -> &mut [T] {
-    values.reserve_exact(size.saturating_sub(values.len()));
+    reserve(values, size);
     values.resize(size, T::default());
     values
+}
+
+/// Sees to room for `size` values.
+fn reserve<T>(values: &mut Vec<T>, size: usize) {
+    values.reserve_exact(size.saturating_sub(values.len()));
 }
 
 /// All y of a table.

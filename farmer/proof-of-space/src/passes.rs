@@ -131,7 +131,7 @@ fn append<V: Vector>(message: &mut [V; 6], offset: u32, words: [V; 3], count: us
 
 /// y and metadata words of the entries of table `TABLE` made from y and metadata words of both parents.
 #[inline(always)]
-fn combine<V: Vector, const TABLE: usize>(y: V, left: [V; 3], right: [V; 3]) -> ([V; 4], [V; 3]) {
+pub(crate) fn combine<V: Vector, const TABLE: usize>(y: V, left: [V; 3], right: [V; 3]) -> ([V; 4], [V; 3]) {
     let bits = METADATA_BITS[TABLE - 2];
     let count = bits.div_ceil(32) as usize;
     let zero = V::splat(0);
@@ -200,7 +200,7 @@ fn push_all<V: Vector>(words: [V; 4], bucket: V, count: usize, target: &mut Buck
     V::scatter(words, &mut entries);
     bucket.store(&mut buckets);
     for lane in 0..count {
-        target.push(buckets[lane] as usize, entries[lane]);
+        target.push::<V>(buckets[lane] as usize, entries[lane]);
     }
 }
 
@@ -215,6 +215,9 @@ pub(crate) fn pass<V: Vector, const TABLE: usize>(pass: Pass<'_>) {
     for bucket in range {
         keep.bucket(left, (source.starts[bucket] - origin) as usize);
         right.load::<V>(source.parts, bucket + 1);
+        if bucket + 2 < BUCKETS {
+            source.parts.iter().for_each(|part| part.prefetch::<V>(bucket + 2));
+        }
         let mut next = 0;
         matches.len = 0;
         while next < left.len {

@@ -1,5 +1,7 @@
 //! Which vector instructions to use.
 
+use std::sync::OnceLock;
+
 /// An instruction set that tables can be made with; all make the same tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Simd {
@@ -41,8 +43,13 @@ impl Simd {
     }
 
     /// The fastest that this machine has, or the slower one that the environment variable `AUTONOMYS_SIMD` names:
-    /// `scalar`, `avx2` or `avx512`.
+    /// `scalar`, `avx2` or `avx512`. Chosen once for the process.
     pub fn best() -> Self {
+        static BEST: OnceLock<Simd> = OnceLock::new();
+        *BEST.get_or_init(Self::choose)
+    }
+
+    fn choose() -> Self {
         let limit = match std::env::var("AUTONOMYS_SIMD").as_deref() {
             Ok("scalar") => Self::Portable,
             Ok("avx2") => Self::Avx2,

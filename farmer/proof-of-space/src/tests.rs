@@ -1,10 +1,16 @@
 #![allow(clippy::unwrap_used)]
 
+pub(crate) mod lanes;
+
+use crate::params::challenge_bits;
 use crate::reference::ReferenceTables;
-use crate::scalar::pack;
+use crate::scalar::{Keystream, pack};
+use crate::search::compare_trees;
+use crate::verify::{is_proof_valid_with, levels};
 use crate::{Simd, TableGenerator};
 use primitives::sectors::{PosSeed, SBucket};
 use primitives::solutions::PosProof;
+use std::cmp::Ordering;
 use std::ops::ControlFlow;
 
 fn seed(label: &str) -> PosSeed {
@@ -46,6 +52,47 @@ fn every_instruction_set_and_number_of_threads_makes_the_reference_tables() {
                 assert_eq!(table.find_proof(index), proof, "challenge index {index}");
             }
         }
+    }
+}
+
+#[test]
+fn verification_agrees_with_the_plain_one() {
+    let seed = seed("proof-of-space/verification");
+    let mut generator = TableGenerator::new();
+    let proofs = all_proofs(&generator.generate(&seed));
+    for (index, (s_bucket, proof)) in proofs.iter().enumerate().step_by(101) {
+        let mut broken = *proof;
+        broken.0[index % 160] ^= 1 << (index % 8);
+        let mut swapped = *proof;
+        swapped.0.rotate_left(80);
+        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
+            for candidate in [proof, &broken, &swapped] {
+                for challenge in [u32::from(s_bucket.0), u32::from(s_bucket.0 ^ 1)] {
+                    let plain = levels(&seed, candidate)
+                        .is_some_and(|levels| levels[6][0].y >> 6 == challenge_bits(challenge));
+                    let valid = is_proof_valid_with(simd, &seed, challenge, candidate);
+                    assert_eq!(valid, plain, "{simd:?}, challenge {challenge}");
+                }
+            }
+            assert!(is_proof_valid_with(simd, &seed, u32::from(s_bucket.0), proof));
+        }
+    }
+}
+
+/// Two entries with equal y, from as deep as table 1: the order of their parents decides, then that of the parents'.
+#[test]
+fn equal_y_are_ordered_by_their_parents() {
+    let seed = seed("proof-of-space/order");
+    let mut keystream = Keystream::new(&seed);
+    let mut entries = Keystream::new(&seed).all_entries();
+    entries.sort_unstable_by_key(|entry| (entry.y, entry.metadata));
+    let equal = entries.windows(2).filter(|pair| pair[0].y == pair[1].y).take(100).collect::<Vec<_>>();
+    assert_eq!(equal.len(), 100, "one entry in 64 shares its y");
+    for pair in equal {
+        let [first, second] = [pair[0].metadata as u32, pair[1].metadata as u32];
+        assert_eq!(compare_trees(&mut keystream, &[first], &[second]), Ordering::Less);
+        assert_eq!(compare_trees(&mut keystream, &[second], &[first]), Ordering::Greater);
+        assert_eq!(compare_trees(&mut keystream, &[first], &[first]), Ordering::Equal);
     }
 }
 

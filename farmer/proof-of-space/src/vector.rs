@@ -50,6 +50,10 @@ pub(crate) trait Vector: Copy {
     /// A bit for each lane that equals that of `other`.
     fn equal_mask(self, other: Self) -> u32;
 
+    /// Asks for the cache line at `entry`, to be read soon.
+    fn prefetch_read(entry: &PackedEntry);
+    /// Asks for the cache line at `entry`, to be written.
+    fn prefetch_write(entry: &PackedEntry);
     /// Words 0 to 3 of the entries at `(pairs[lane] >> SHIFT) % 512`.
     fn gather<const SHIFT: u32>(
         entries: &[PackedEntry; LOCAL_ENTRIES],

@@ -121,6 +121,18 @@ impl Vector for Avx2 {
     }
 
     #[inline(always)]
+    fn prefetch_read(entry: &PackedEntry) {
+        // SAFETY: a prefetch has no effect that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *entry).cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_write(entry: &PackedEntry) {
+        // SAFETY: a prefetch has no effect that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>((&raw const *entry).cast()) }
+    }
+
+    #[inline(always)]
     fn gather<const SHIFT: u32>(
         entries: &[PackedEntry; LOCAL_ENTRIES],
         pairs: &[u32; MAX_LANES],
@@ -161,7 +173,8 @@ impl Vector for Avx2 {
         first: usize,
         matches: &mut Matches,
     ) -> usize {
-        find_matches(left, right, parity, first, matches)
+        // SAFETY: the module's invariant.
+        unsafe { find_matches(left, right, parity, first, matches) }
     }
 }
 
@@ -209,7 +222,9 @@ fn transpose([a, b, c, d]: [__m256i; 4]) -> [__m256i; 4] {
 }
 
 /// [`Vector::find_matches`]: as with AVX-512, but the table of 64 target columns is looked up in four parts.
-#[inline(always)]
+///
+/// A function of its own, so that it is compiled once and not for every table.
+#[target_feature(enable = "avx2,bmi1,bmi2,popcnt,lzcnt")]
 fn find_matches(
     left: &LocalBucket,
     right: &LocalBucket,
@@ -260,14 +275,15 @@ fn find_matches(
                 let hits = _mm256_cmpeq_epi8(target, columns);
                 let mut mask = _mm256_movemask_epi8(hits) as u32;
                 let base = (index as u32) << 16 | (block as u32 * 32);
-                // One match is written in any case: most blocks have none or one.
-                pairs.add(len).write(base.wrapping_add(mask.trailing_zeros()));
                 let count = mask.count_ones() as usize;
-                if count > 1 {
-                    for next in 1..count {
-                        mask &= mask - 1;
-                        pairs.add(len + next).write(base + mask.trailing_zeros());
-                    }
+                // One match is written in any case: most blocks have none or one.
+                let mut target = pairs.add(len);
+                target.write(base.wrapping_add(mask.trailing_zeros()));
+                mask &= mask.wrapping_sub(1);
+                while mask != 0 {
+                    target = target.add(1);
+                    target.write(base + mask.trailing_zeros());
+                    mask &= mask - 1;
                 }
                 len += count;
             }

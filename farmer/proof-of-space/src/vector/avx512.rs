@@ -107,6 +107,18 @@ impl Vector for Avx512 {
     }
 
     #[inline(always)]
+    fn prefetch_read(entry: &PackedEntry) {
+        // SAFETY: a prefetch has no effect that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>((&raw const *entry).cast()) }
+    }
+
+    #[inline(always)]
+    fn prefetch_write(entry: &PackedEntry) {
+        // SAFETY: a prefetch has no effect that the program could see.
+        unsafe { _mm_prefetch::<_MM_HINT_ET0>((&raw const *entry).cast()) }
+    }
+
+    #[inline(always)]
     fn gather<const SHIFT: u32>(
         entries: &[PackedEntry; LOCAL_ENTRIES],
         pairs: &[u32; MAX_LANES],
@@ -158,16 +170,19 @@ impl Vector for Avx512 {
         first: usize,
         matches: &mut Matches,
     ) -> usize {
-        match right.len.div_ceil(64) {
-            0 => left.len,
-            1 => find_matches::<1>(left, right, parity, first, matches),
-            2 => find_matches::<2>(left, right, parity, first, matches),
-            3 => find_matches::<3>(left, right, parity, first, matches),
-            4 => find_matches::<4>(left, right, parity, first, matches),
-            5 => find_matches::<5>(left, right, parity, first, matches),
-            6 => find_matches::<6>(left, right, parity, first, matches),
-            7 => find_matches::<7>(left, right, parity, first, matches),
-            _ => find_matches::<8>(left, right, parity, first, matches),
+        // SAFETY: the module's invariant.
+        unsafe {
+            match right.len.div_ceil(64) {
+                0 => left.len,
+                1 => find_matches::<1>(left, right, parity, first, matches),
+                2 => find_matches::<2>(left, right, parity, first, matches),
+                3 => find_matches::<3>(left, right, parity, first, matches),
+                4 => find_matches::<4>(left, right, parity, first, matches),
+                5 => find_matches::<5>(left, right, parity, first, matches),
+                6 => find_matches::<6>(left, right, parity, first, matches),
+                7 => find_matches::<7>(left, right, parity, first, matches),
+                _ => find_matches::<8>(left, right, parity, first, matches),
+            }
         }
     }
 }
@@ -224,7 +239,9 @@ fn transpose([a, b, c, d]: [__m512i; 4]) -> [__m512i; 4] {
 ///
 /// For one left entry the column that a match must have is a function of m, the distance of the rows: a table of 64
 /// bytes, looked up for 64 right entries by one permutation and compared with their columns by one instruction.
-#[inline(always)]
+///
+/// A function of its own, so that it is compiled once and not for every table.
+#[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512vbmi,avx2,bmi1,bmi2,popcnt,lzcnt")]
 fn find_matches<const BLOCKS: usize>(
     left: &LocalBucket,
     right: &LocalBucket,
@@ -262,14 +279,15 @@ fn find_matches<const BLOCKS: usize>(
                 let target = _mm512_permutex2var_epi8(targets, m, none);
                 let mut mask = _mm512_cmpeq_epi8_mask(target, columns[block]);
                 let base = (index as u32) << 16 | (block as u32 * 64);
-                // One match is written in any case: most blocks have none or one.
-                pairs.add(len).write(base.wrapping_add(mask.trailing_zeros()));
                 let count = mask.count_ones() as usize;
-                if count > 1 {
-                    for next in 1..count {
-                        mask &= mask - 1;
-                        pairs.add(len + next).write(base + mask.trailing_zeros());
-                    }
+                // One match is written in any case: most blocks have none or one.
+                let mut target = pairs.add(len);
+                target.write(base.wrapping_add(mask.trailing_zeros()));
+                mask &= mask.wrapping_sub(1);
+                while mask != 0 {
+                    target = target.add(1);
+                    target.write(base + mask.trailing_zeros());
+                    mask &= mask - 1;
                 }
                 len += count;
             }

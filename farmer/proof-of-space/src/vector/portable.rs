@@ -100,6 +100,12 @@ impl Vector for Portable {
     }
 
     #[inline(always)]
+    fn prefetch_read(_entry: &PackedEntry) {}
+
+    #[inline(always)]
+    fn prefetch_write(_entry: &PackedEntry) {}
+
+    #[inline(always)]
     fn gather<const SHIFT: u32>(
         entries: &[PackedEntry; LOCAL_ENTRIES],
         pairs: &[u32; MAX_LANES],
