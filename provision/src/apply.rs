@@ -135,7 +135,8 @@ async fn run(cluster: &Cluster, options: &Options, sink: &dyn Sink, scope: Scope
         version: env!("CARGO_PKG_VERSION").to_string(),
     });
     let state = layout.state();
-    if transport.resolve(&state).await?.is_none() {
+    // What may not be looked at counts as not there: the examination says what is wrong with it.
+    if !matches!(transport.resolve(&state).await, Ok(Some(_))) {
         if scope == Scope::StartOnly {
             return Err(Error::NotRunning { prefix: layout.prefix });
         }

@@ -352,6 +352,9 @@ impl Derive<'_> {
     fn plot_client(&self) -> Option<Program> {
         let storage = self.host.storage.as_ref()?;
         let mut arguments = vec!["--reward-address".to_string(), self.cluster.reward_address.value.clone()];
+        if let Some(delay) = storage.new_segment_delay_max_s {
+            arguments.extend(["--new-segment-delay-max".to_string(), delay.value.to_string()]);
+        }
         arguments.extend(storage.farms.iter().map(|farm| {
             let path = farm.path.value.display();
             match farm.space.value {

@@ -319,7 +319,9 @@ async fn ask_supervisor(
     transport: &dyn Transport,
 ) -> Result<Option<SupervisorFacts>> {
     let supervisor = Supervisor::new(transport, layout.socket());
-    let pidfile = transport.read(&layout.run().join("supervisord.pid"), 64).await?.unwrap_or_default();
+    // A file that may not be read is not ours; that the prefix is unfit is told by the check.
+    let pidfile =
+        transport.read(&layout.run().join("supervisord.pid"), 64).await.ok().flatten().unwrap_or_default();
     let pid: Option<u32> = String::from_utf8_lossy(&pidfile).trim().parse().ok();
     let runs = pid.filter(|pid| processes.iter().any(|process| process.pid == *pid));
     if let Ok(facts) = describe(&supervisor).await {

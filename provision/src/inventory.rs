@@ -159,6 +159,8 @@ pub struct PlotterSettings {
 pub struct StorageSettings {
     /// `--prometheus-listen-on`.
     pub metrics_port: Option<Spanned<u16>>,
+    /// `--new-segment-delay-max`, seconds.
+    pub new_segment_delay_max_s: Option<Spanned<u64>>,
     /// Farms, one a disk.
     pub farms: Option<Spanned<Vec<Spanned<FarmSettings>>>>,
 }
@@ -529,6 +531,7 @@ fn read_storage(node: &Node, findings: &Findings) -> Option<StorageSettings> {
     let mut map = MapReader::open(node, "`storage:`", findings)?;
     let settings = StorageSettings {
         metrics_port: map.get("metrics_port", read::port),
+        new_segment_delay_max_s: map.get("new_segment_delay_max_s", read::integer),
         farms: map.get("farms", |n, f| read::list(n, "`farms:`", f, read_farm)),
     };
     map.finish();

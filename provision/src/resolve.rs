@@ -163,6 +163,9 @@ pub struct Farm {
 pub struct Storage {
     /// `--prometheus-listen-on`.
     pub metrics_port: Spanned<u16>,
+    /// `--new-segment-delay-max`, seconds, where the role's own default is not wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub new_segment_delay_max_s: Option<Spanned<u64>>,
     /// One a disk.
     pub farms: Vec<Farm>,
 }
@@ -358,6 +361,7 @@ impl HostDefaults<'_> {
         });
         Storage {
             metrics_port: self.port(storage.metrics_port, ports::METRICS_PLOT_CLIENT),
+            new_segment_delay_max_s: storage.new_segment_delay_max_s,
             farms: farms.collect(),
         }
     }

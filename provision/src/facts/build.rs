@@ -58,7 +58,7 @@ pub(super) async fn gather(layout: &Layout, control: &dyn Transport) -> Result<B
         return Ok(BuildFacts::default());
     };
     let mut facts = BuildFacts { workspace: Some(workspace.clone()), ..BuildFacts::default() };
-    let stamp = read_stamp(layout, control).await?.filter(|stamp| stamp.workspace == workspace);
+    let stamp = read_stamp(layout, control).await.ok().flatten().filter(|stamp| stamp.workspace == workspace);
     let Some(stamp) = stamp else {
         facts.due = Some("not built by this tool yet".to_string());
         return Ok(facts);

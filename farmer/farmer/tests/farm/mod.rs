@@ -1,7 +1,7 @@
 //! A whole farm on this machine, set up by `provision` as a user would: real NATS, Supervisor, roles, files.
 //!
 //! Each farm has a prefix and ports of its own and is stopped when it is dropped.
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test binary uses its part")]
 
 use serde_json::Value;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
