@@ -16,25 +16,33 @@ const SECRET_KEY: &str = "secret";
 /// How often a lost compare-and-set is tried again at once.
 const ATTEMPTS: usize = 16;
 
+/// Which cluster disagrees with which member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Disagreement {
+    /// The cluster.
+    pub cluster: String,
+    /// JetStream bucket that says what the cluster has agreed on.
+    pub bucket: String,
+    /// Who said it first.
+    pub by: String,
+    /// Role of the member that disagrees.
+    pub role: Role,
+}
+
 /// Why a member may not be in the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum IdentityError {
     /// It has another reference string.
     #[error(
-        "cluster {cluster:?} works with the reference string of digest {theirs} (said by {by}), this {role} has \
-         {ours}: give every role the same --srs; if the whole cluster changes it, stop every role and remove key \
-         `identity` of the JetStream bucket {bucket}"
+        "cluster {:?} works with the reference string of digest {theirs} (said by {}), this {} has {ours}: give every \
+         role the same --srs; if the whole cluster changes it, stop every role and remove key `identity` of the \
+         JetStream bucket {}", between.cluster, between.by, between.role, between.bucket
     )]
     Srs {
-        /// The cluster.
-        cluster: String,
-        /// Bucket that says so.
-        bucket: String,
-        /// Who said so first.
-        by: String,
-        /// This member's role.
-        role: Role,
+        /// Who disagrees.
+        between: Box<Disagreement>,
         /// The cluster's digest.
         theirs: Blake3Hash,
         /// This member's digest.
@@ -42,19 +50,13 @@ pub enum IdentityError {
     },
     /// It belongs to another chain.
     #[error(
-        "cluster {cluster:?} farms the chain with genesis {theirs} (said by {by}), this {role} has {ours}: connect it \
-         to a node of that chain, or give it another --cluster; if the whole cluster changes its chain, stop every role \
-         and remove key `identity` of the JetStream bucket {bucket}"
+        "cluster {:?} farms the chain with genesis {theirs} (said by {}), this {} has {ours}: connect it to a node of \
+         that chain, or give it another --cluster; if the whole cluster changes its chain, stop every role and remove \
+         key `identity` of the JetStream bucket {}", between.cluster, between.by, between.role, between.bucket
     )]
     Genesis {
-        /// The cluster.
-        cluster: String,
-        /// Bucket that says so.
-        bucket: String,
-        /// Who said so first.
-        by: String,
-        /// This member's role.
-        role: Role,
+        /// Who disagrees.
+        between: Box<Disagreement>,
         /// The cluster's genesis.
         theirs: GenesisHash,
         /// This member's genesis.
@@ -135,17 +137,23 @@ pub(crate) async fn compare(
 }
 
 fn agree(bucket: &Bucket, cluster: &str, claim: &Claim, known: &Identity) -> Result<(), IdentityError> {
-    let (cluster, bucket) = (cluster.to_owned(), bucket.name().to_owned());
-    let (role, by) = (claim.role, format!("{} {}", known.role, known.by));
+    let between = || {
+        Box::new(Disagreement {
+            cluster: cluster.to_owned(),
+            bucket: bucket.name().to_owned(),
+            by: format!("{} {}", known.role, known.by),
+            role: claim.role,
+        })
+    };
     if let (Some(theirs), Some(ours)) = (known.srs_digest, claim.srs_digest)
         && theirs != ours
     {
-        return Err(IdentityError::Srs { cluster, bucket, by, role, theirs, ours });
+        return Err(IdentityError::Srs { between: between(), theirs, ours });
     }
     if let (Some(theirs), Some(ours)) = (known.genesis, claim.genesis)
         && theirs != ours
     {
-        return Err(IdentityError::Genesis { cluster, bucket, by, role, theirs, ours });
+        return Err(IdentityError::Genesis { between: between(), theirs, ours });
     }
     Ok(())
 }

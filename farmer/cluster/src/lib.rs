@@ -24,7 +24,7 @@ pub mod transfer;
 pub use backoff::Backoff;
 pub use client::{ClusterClient, ConnectionState, NatsOptions};
 pub use error::ClientError;
-pub use identity::IdentityError;
+pub use identity::{Disagreement, IdentityError};
 pub use lease::{Leadership, Lease};
 pub use membership::{MemberInfo, Members, Membership};
 pub use secret::{ClusterSecret, SecretError};

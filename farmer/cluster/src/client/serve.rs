@@ -74,6 +74,9 @@ enum Answer<T> {
     Silence,
 }
 
+/// Makes an answer of what a handler gives.
+type Answering<T, R> = fn(T) -> Answer<<R as Request>::Reply>;
+
 impl ClusterClient {
     /// Listens to a broadcast, from now on and across reconnections.
     ///
@@ -160,7 +163,7 @@ impl ClusterClient {
         subscriber: Subscriber,
         concurrency: usize,
         handler: H,
-        answer: fn(T) -> Answer<R::Reply>,
+        answer: Answering<T, R>,
     ) -> Serving
     where
         R: Request,
@@ -183,7 +186,7 @@ struct Service<H, A> {
 }
 
 async fn run<R, H, F, T>(
-    service: Arc<Service<H, fn(T) -> Answer<R::Reply>>>,
+    service: Arc<Service<H, Answering<T, R>>>,
     mut subscriber: Subscriber,
     concurrency: usize,
     stop: CancellationToken,
