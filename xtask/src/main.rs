@@ -89,7 +89,8 @@ fn has(subcommand: &str) -> bool {
 
 fn tools() -> Result<PathBuf> {
     let directory = root().join("target/tools");
-    provision::packages::install_tools(&directory).context("cannot install nats-server and Supervisor for the tests")?;
+    provision::packages::install_tools(&directory)
+        .context("cannot install nats-server and Supervisor for the tests")?;
     Ok(directory)
 }
 
@@ -130,7 +131,18 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
 
 fn demo(json: bool) -> Result<()> {
     let mut build = cargo();
-    build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "-p", "provision", "--bins"]);
+    build.args([
+        "build",
+        "--release",
+        "--locked",
+        "-p",
+        "farmer",
+        "-p",
+        "dev-node",
+        "-p",
+        "provision",
+        "--bins",
+    ]);
     run(build)?;
     demo::run(&root(), json)
 }

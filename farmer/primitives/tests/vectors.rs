@@ -276,7 +276,8 @@ fn vectors_rpc_types() {
     assert!(!types.notes.is_empty() && !types.seed.is_empty());
 
     let info = check::<FarmerAppInfo>(&types.farmer_app_info.json, &types.farmer_app_info.scale);
-    let protocol = check::<FarmerProtocolInfo>(&types.farmer_protocol_info.json, &types.farmer_protocol_info.scale);
+    let protocol =
+        check::<FarmerProtocolInfo>(&types.farmer_protocol_info.json, &types.farmer_protocol_info.scale);
     assert_eq!(info.protocol_info, protocol);
     check_json::<ObjectMappingResponse>(&types.object_mapping_response.json);
     check::<RewardSigningInfo>(&types.reward_signing_info.json, &types.reward_signing_info.scale);
@@ -284,7 +285,10 @@ fn vectors_rpc_types() {
         let header = check::<SegmentHeader>(&case.json, &case.scale);
         assert_eq!(header.hash().0[..], case.hash[..]);
     }
-    check::<Vec<Option<SegmentHeader>>>(&types.segment_headers_response.json, &types.segment_headers_response.scale);
+    check::<Vec<Option<SegmentHeader>>>(
+        &types.segment_headers_response.json,
+        &types.segment_headers_response.scale,
+    );
     check::<SlotInfo>(&types.slot_info.json, &types.slot_info.scale);
     let solution = check::<Solution>(&types.solution.json, &types.solution.scale);
     assert_eq!(types.solution.scale.len(), Solution::SIZE);
