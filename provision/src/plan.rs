@@ -171,7 +171,10 @@ impl Planner<'_> {
                 }
                 packages::Origin::Pinned { package } => format!("{} {}", package.name, package.version),
             });
-            let title = format!("install {}", names.collect::<Vec<_>>().join(", "));
+            let mut title = format!("install {}", names.collect::<Vec<_>>().join(", "));
+            if !packages.apt.is_empty() {
+                title += &format!(", after apt-get install {}", packages.apt.join(" "));
+            }
             self.step("packages", title, Action::InstallPackages { packages });
         }
         Ok(())

@@ -61,7 +61,15 @@ fn taken_ports(host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>) {
 }
 
 fn paths(host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>) {
+    let prefix = facts.paths.iter().find(|path| path.path == host.prefix);
     for path in &facts.paths {
+        // What is wrong with the prefix is said once, not for each path that is yet to be made below it.
+        if path.path != host.prefix
+            && path.path.starts_with(&host.prefix)
+            && prefix.is_some_and(|prefix| prefix.there == path.there)
+        {
+            continue;
+        }
         let shown = path.path.display();
         let own = path.path.starts_with(&host.prefix);
         if !path.directory {
