@@ -10,6 +10,7 @@
 use super::{Direction, MAX_LOG};
 use crate::bls::RawScalar;
 use crate::scalar::{ORDER, Scalar};
+use crate::simd;
 use std::arch::x86_64::*;
 use std::array::from_fn;
 use std::sync::OnceLock;
@@ -281,7 +282,7 @@ fn gather_rows(matrix: &mut [Eight], width: usize, direction: Direction) {
     }
     let one_level = |block: &mut [Eight]| {
         let log = (block.len() / width).trailing_zeros();
-        let reduced = log % GATHER_GROUP == 0;
+        let reduced = log.is_multiple_of(GATHER_GROUP);
         gather_level(block, width, broadcast_twiddles(log, direction), reduced);
     };
     if matrix.len() > LEVEL_BY_LEVEL && size > 2 {
@@ -304,28 +305,8 @@ fn gather_rows(matrix: &mut [Eight], width: usize, direction: Direction) {
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn transpose(square: &[Eight; 8]) -> [Eight; 8] {
-    let limbs: [[__m512i; 8]; 5] = from_fn(|limb| transpose_words(&from_fn(|i| square[i][limb])));
+    let limbs: [[__m512i; 8]; 5] = from_fn(|limb| simd::transpose(&from_fn(|i| square[i][limb])));
     from_fn(|i| from_fn(|limb| limbs[limb][i]))
-}
-
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn transpose_words(rows: &[__m512i; 8]) -> [__m512i; 8] {
-    let quarter = |a: [__m512i; 4]| {
-        let even_low = _mm512_shuffle_i64x2::<0x88>(a[0], a[1]);
-        let odd_low = _mm512_shuffle_i64x2::<0xdd>(a[0], a[1]);
-        let even_high = _mm512_shuffle_i64x2::<0x88>(a[2], a[3]);
-        let odd_high = _mm512_shuffle_i64x2::<0xdd>(a[2], a[3]);
-        [
-            _mm512_shuffle_i64x2::<0x88>(even_low, even_high),
-            _mm512_shuffle_i64x2::<0x88>(odd_low, odd_high),
-            _mm512_shuffle_i64x2::<0xdd>(even_low, even_high),
-            _mm512_shuffle_i64x2::<0xdd>(odd_low, odd_high),
-        ]
-    };
-    let even = quarter(from_fn(|i| _mm512_unpacklo_epi64(rows[2 * i], rows[2 * i + 1])));
-    let odd = quarter(from_fn(|i| _mm512_unpackhi_epi64(rows[2 * i], rows[2 * i + 1])));
-    [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]]
 }
 
 /// Twiddles of eight neighbouring places.

@@ -8,6 +8,7 @@
 
 use super::{Engine, Job, NEGATIVE};
 use crate::bls::{self, Fp, G1, G1Affine};
+use crate::simd;
 use std::arch::x86_64::*;
 use std::array::from_fn;
 
@@ -171,44 +172,19 @@ fn broadcast(limbs: &[u64; 8]) -> Eight {
     limbs.map(|limb| _mm512_set1_epi64(limb as i64))
 }
 
-/// Rows to columns of 8 by 8 limbs.
-#[inline]
-#[target_feature(enable = "avx512f,avx512ifma")]
-fn transpose(rows: &Eight) -> Eight {
-    let pairs: [(__m512i, __m512i); 4] = from_fn(|i| {
-        let (a, b) = (rows[2 * i], rows[2 * i + 1]);
-        (_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b))
-    });
-    let quarter = |a: [__m512i; 4]| {
-        let even_low = _mm512_shuffle_i64x2::<0x88>(a[0], a[1]);
-        let odd_low = _mm512_shuffle_i64x2::<0xdd>(a[0], a[1]);
-        let even_high = _mm512_shuffle_i64x2::<0x88>(a[2], a[3]);
-        let odd_high = _mm512_shuffle_i64x2::<0xdd>(a[2], a[3]);
-        [
-            _mm512_shuffle_i64x2::<0x88>(even_low, even_high),
-            _mm512_shuffle_i64x2::<0x88>(odd_low, odd_high),
-            _mm512_shuffle_i64x2::<0xdd>(even_low, even_high),
-            _mm512_shuffle_i64x2::<0xdd>(odd_low, odd_high),
-        ]
-    };
-    let even = quarter([pairs[0].0, pairs[1].0, pairs[2].0, pairs[3].0]);
-    let odd = quarter([pairs[0].1, pairs[1].1, pairs[2].1, pairs[3].1]);
-    [even[0], odd[0], even[1], odd[1], even[2], odd[2], even[3], odd[3]]
-}
-
 /// Loads one number from each of eight places.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn load(numbers: [&[u64; 8]; 8]) -> Eight {
     // SAFETY: each reference is to 64 bytes.
-    transpose(&numbers.map(|number| unsafe { _mm512_loadu_si512(number.as_ptr().cast()) }))
+    simd::transpose(&numbers.map(|number| unsafe { _mm512_loadu_si512(number.as_ptr().cast()) }))
 }
 
 /// Stores eight numbers, each as its limbs.
 #[inline]
 #[target_feature(enable = "avx512f,avx512ifma")]
 fn unload(numbers: &Eight) -> [[u64; 8]; 8] {
-    let rows = transpose(numbers);
+    let rows = simd::transpose(numbers);
     let mut out = [[0; 8]; 8];
     for (out, row) in out.iter_mut().zip(rows) {
         // SAFETY: the reference is to 64 bytes.
