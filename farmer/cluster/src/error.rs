@@ -80,9 +80,9 @@ impl ClientError {
     pub fn is_not_delivered(&self) -> bool {
         match self {
             Self::NoResponders { .. } | Self::Disconnected { .. } | Self::NotSendable { .. } => true,
-            // Both are said before the message reaches a handler.
+            // These are said before the message reaches a handler.
             Self::Refused { refusal, .. } => {
-                matches!(refusal, Refusal::Version { .. } | Refusal::Malformed(_))
+                matches!(refusal, Refusal::Version { .. } | Refusal::Malformed(_) | Refusal::Busy)
             }
             _ => false,
         }
@@ -95,7 +95,7 @@ impl ClientError {
             | Self::Disconnected { .. }
             | Self::TimedOut { .. }
             | Self::Nats { .. } => true,
-            Self::Refused { refusal, .. } => matches!(refusal, Refusal::Unavailable(_)),
+            Self::Refused { refusal, .. } => matches!(refusal, Refusal::Unavailable(_) | Refusal::Busy),
             _ => false,
         }
     }

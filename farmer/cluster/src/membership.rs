@@ -2,7 +2,7 @@
 //!
 //! A member writes its key every 2 seconds; whoever reads counts it dead 6 seconds after the last change it has seen, by
 //! its own monotonic clock, as long as the reader sees anything at all: while JetStream is gone the clock stands still
-//! and the list freezes ([`view`]). Joining also compares reference string and chain with the cluster's.
+//! and the list freezes (`view`). Joining also compares reference string and chain with the cluster's.
 
 mod view;
 

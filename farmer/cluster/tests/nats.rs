@@ -258,3 +258,51 @@ async fn a_server_with_a_small_max_payload_is_refused() {
     assert!(matches!(error, ClientError::MaxPayload { found: 1_048_576, .. }), "{error}");
     assert!(error.to_string().contains("max_payload: 3MB"), "{error}");
 }
+
+#[tokio::test]
+async fn a_flood_of_requests_is_refused_and_not_kept() {
+    let server = NatsServer::start();
+    let client = server.client().await;
+    let peer = server.client().await;
+    let open = Arc::new(tokio::sync::Semaphore::new(0));
+    let gate = Arc::clone(&open);
+    let serving = peer
+        .serve_queue(2, move |_: ProveRequest| {
+            let gate = Arc::clone(&gate);
+            async move {
+                gate.acquire().await.unwrap().forget();
+                Ok(Err(ProveError::TooLate))
+            }
+        })
+        .await
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // 2 in hand, 25 of 1.3 MB waiting; what comes after that is refused at once.
+    let mut asking = Vec::new();
+    for _ in 0..40 {
+        let client = client.clone();
+        asking.push(tokio::spawn(async move {
+            client.request(&ProveRequest { deadline_ms: 1, input: vec![0; 1000] }).await
+        }));
+    }
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let refused = asking.iter().filter(|asking| asking.is_finished()).count();
+    open.add_permits(100);
+    let mut answered = 0;
+    for asking in asking {
+        match timeout(SOON, asking).await.unwrap().unwrap() {
+            Ok(reply) => {
+                assert_eq!(reply, Err(ProveError::TooLate));
+                answered += 1;
+            }
+            Err(error) => assert!(
+                matches!(error, ClientError::Refused { refusal: Refusal::Busy, .. })
+                    && error.is_not_delivered()
+                    && error.is_transient(),
+                "{error}"
+            ),
+        }
+    }
+    assert_eq!((refused, answered), (13, 27));
+    serving.drain(SOON).await;
+}

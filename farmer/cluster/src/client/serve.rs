@@ -6,14 +6,24 @@ use crate::contract::{
     Broadcast, Envelope, InstanceId, InstanceRequest, QueueRequest, Refusal, Request, ScatterRequest,
 };
 use crate::error::ClientError;
-use async_nats::{Message, Subscriber};
+use async_nats::{Message, Subject, Subscriber};
+use bytes::Bytes;
 use futures::StreamExt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+
+/// Most requests of a service that wait for their turn.
+const MAX_WAITING: usize = 1024;
+/// Most bytes of requests of a service that wait for their turn.
+const MAX_WAITING_BYTES: usize = 32 * 1024 * 1024;
+
+/// How long a service that ends waits for the server to stop sending.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A service that answers requests; stops at once when dropped.
 #[derive(Debug)]
@@ -92,7 +102,8 @@ impl ClusterClient {
         Ok(Broadcasts { subscriber, message: PhantomData })
     }
 
-    /// Answers requests to the role, in turn with its other instances; at most `concurrency` at once.
+    /// Answers requests to the role, in turn with its other instances; at most `concurrency` at once, the next ones (as
+    /// many as fit 32 MiB) wait, those beyond are refused with [`Refusal::Busy`].
     ///
     /// # Errors
     /// When the client is closed.
@@ -197,34 +208,60 @@ async fn run<R, H, F, T>(
     T: Send + 'static,
 {
     let permits = Arc::new(Semaphore::new(concurrency));
+    let limit = concurrency + max_waiting::<R>();
     let mut in_hand = JoinSet::new();
+    let mut draining = false;
+    // Runs out while draining only: the server no longer answers.
+    let given_up = sleep(Duration::MAX);
+    tokio::pin!(given_up);
     loop {
-        // A request is taken off the subscription only when there is a place for it.
-        let permit = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            permit = Arc::clone(&permits).acquire_owned() => permit.expect("the semaphore is never closed"),
-        };
         let message = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = stop.cancelled(), if !draining => {
+                // Other instances take what comes from now on; what the server has sent already is still answered.
+                draining = true;
+                given_up.as_mut().reset(Instant::now() + DRAIN_TIMEOUT);
+                if subscriber.drain().await.is_err() {
+                    break;
+                }
+                continue;
+            }
+            () = &mut given_up => break,
             message = subscriber.next() => message,
         };
         let Some(message) = message else { break };
         while in_hand.try_join_next().is_some() {}
-        let service = Arc::clone(&service);
-        in_hand.spawn(async move {
-            service.answer::<R, F, T>(message).await;
-            drop(permit);
-        });
+        if in_hand.len() >= limit {
+            service.refuse(message).await;
+            continue;
+        }
+        let (service, permits) = (Arc::clone(&service), Arc::clone(&permits));
+        in_hand.spawn(async move { service.answer::<R, F, T>(message, &permits).await });
     }
-    // Another instance takes what comes from now on.
-    let _ = subscriber.unsubscribe().await;
     while in_hand.join_next().await.is_some() {}
 }
 
+/// Requests that may wait for their turn: what is beyond is refused, since a subscription would take it all into memory.
+const fn max_waiting<R: Request>() -> usize {
+    let fit = MAX_WAITING_BYTES / (R::MAX_BYTES + 1024);
+    if fit > MAX_WAITING { MAX_WAITING } else { fit }
+}
+
 impl<H, A> Service<H, A> {
-    async fn answer<R, F, T>(&self, message: Message)
+    async fn refuse(&self, message: Message) {
+        tracing::debug!(subject = self.subject, "too many requests; one is refused");
+        if let Some(reply_to) = message.reply {
+            self.reply(reply_to, seal_reply::<bool>(Err(Refusal::Busy))).await;
+        }
+    }
+
+    async fn reply(&self, reply_to: Subject, payload: Bytes) {
+        if let Err(error) = self.nats.publish(reply_to, payload).await {
+            tracing::warn!(subject = self.subject, %error, "an answer could not be sent");
+        }
+    }
+
+    async fn answer<R, F, T>(&self, message: Message, permits: &Semaphore)
     where
         R: Request,
         H: Fn(R) -> F,
@@ -238,7 +275,12 @@ impl<H, A> Service<H, A> {
         let reply = match R::open(&message.payload) {
             Ok(request) => {
                 drop(message.payload);
-                match tokio::time::timeout(R::DEADLINE, (self.handler)(request)).await {
+                let handle = async {
+                    let _permit = permits.acquire().await.expect("the semaphore is never closed");
+                    (self.handler)(request).await
+                };
+                // Time spent waiting counts: after the deadline nobody listens any more.
+                match tokio::time::timeout(R::DEADLINE, handle).await {
                     Ok(output) => match (self.answer)(output) {
                         Answer::Reply(reply) => reply,
                         Answer::Silence => return,
@@ -251,8 +293,6 @@ impl<H, A> Service<H, A> {
                 Err(error.into())
             }
         };
-        if let Err(error) = self.nats.publish(reply_to, seal_reply(reply)).await {
-            tracing::warn!(subject = self.subject, %error, "an answer could not be sent");
-        }
+        self.reply(reply_to, seal_reply(reply)).await;
     }
 }

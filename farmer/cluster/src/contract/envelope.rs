@@ -62,6 +62,10 @@ pub enum Refusal {
     #[error("the responder failed: {0}")]
     #[codec(index = 3)]
     Failed(String),
+    /// The responder has too many requests already and did not look at this one.
+    #[error("the responder has too many requests in hand")]
+    #[codec(index = 4)]
+    Busy,
 }
 
 impl Refusal {
