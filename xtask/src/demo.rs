@@ -10,7 +10,7 @@ use std::time::Instant;
 const PORT_OFFSET: &str = "30000";
 
 /// Runs the local inventory below a fresh prefix, measures, stops it again.
-pub fn run(root: &Path, json: bool) -> Result<()> {
+pub(crate) fn run(root: &Path, json: bool) -> Result<()> {
     let home = tempfile::Builder::new().prefix("autonomys-demo").tempdir()?;
     let provision = |command: &str| {
         let mut process = Command::new(root.join("target/release/provision"));

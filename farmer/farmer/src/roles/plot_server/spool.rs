@@ -290,7 +290,7 @@ mod tests {
         let partial = spool.create(request).unwrap();
         let size = SectorGeometry::new(request.pieces_in_sector).sector_size();
         assert_eq!(partial.file().metadata().unwrap().len(), size as u64);
-        let bytes: Vec<u8> = (0..size).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..size).map(|i| ((i * 31) >> 3) as u8).collect();
         partial.file().write_all_at(&bytes, 0).unwrap();
         let hashes = bytes.chunks(BLOCK_SIZE).map(blake3_hash).collect();
         spool.finish(partial, metadata(&request), hashes).unwrap()
