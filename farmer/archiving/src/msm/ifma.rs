@@ -18,17 +18,8 @@ const BATCH: usize = 192;
 const PREFETCH: usize = 3;
 
 const LIMB: u64 = (1 << 52) - 1;
-/// The base field's order, 64-bit limbs.
-const P64: [u64; 6] = [
-    0xb9fe_ffff_ffff_aaab,
-    0x1eab_fffe_b153_ffff,
-    0x6730_d2a0_f6b0_f624,
-    0x6477_4b84_f385_12bf,
-    0x4b1b_a7b6_434b_acd7,
-    0x1a01_11ea_397f_e69a,
-];
 /// The base field's order.
-const P: [u64; 8] = split(&P64);
+const P: [u64; 8] = split(&bls::FIELD_ORDER);
 /// -1/p mod 2^52.
 const P_INVERSE: u64 = 0x0003_fffc_fffc_fffd;
 /// From blst's form, whose radix is 2^384, to this one.
@@ -68,7 +59,7 @@ const fn reduce_once(value: [u64; 6]) -> [u64; 6] {
     let mut borrow = false;
     let mut i = 0;
     while i < 6 {
-        let (difference, under) = value[i].overflowing_sub(P64[i]);
+        let (difference, under) = value[i].overflowing_sub(bls::FIELD_ORDER[i]);
         let (difference, under_again) = difference.overflowing_sub(borrow as u64);
         out[i] = difference;
         borrow = under | under_again;
