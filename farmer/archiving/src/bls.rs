@@ -102,10 +102,10 @@ pub(crate) fn fp_sub(a: &Fp, b: &Fp) -> Fp {
     }
     let mask = if borrow { u64::MAX } else { 0 };
     let mut carry = false;
-    for i in 0..6 {
-        let (sum, over) = out.l[i].overflowing_add(FIELD_ORDER[i] & mask);
+    for (limb, order) in out.l.iter_mut().zip(FIELD_ORDER) {
+        let (sum, over) = limb.overflowing_add(order & mask);
         let (sum, over_again) = sum.overflowing_add(u64::from(carry));
-        out.l[i] = sum;
+        *limb = sum;
         carry = over | over_again;
     }
     out
