@@ -110,10 +110,10 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
             command.args(["--profile", "ci"]);
         }
         let filter = match (vectors, live) {
-            (true, true) => "test(/^vectors_/)",
-            (true, false) => "test(/^vectors_/) and not test(/^vectors_live_/)",
+            (true, true) => "test(/(^|::)vectors_/)",
+            (true, false) => "test(/(^|::)vectors_/) and not test(/(^|::)vectors_live_/)",
             (false, true) => "all()",
-            (false, false) => "not test(/^vectors_live_/)",
+            (false, false) => "not test(/(^|::)vectors_live_/)",
         };
         command.args(["-E", filter]).args(arguments);
     } else {
