@@ -8,6 +8,12 @@ use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// Has glibc map every block from 256 KiB on by itself, so that it goes back to the system when it is freed.
+///
+/// By default the first pieces and segments that are freed raise this threshold above their own size: from then on such
+/// blocks lie in the heaps of the threads, and a program that is done with them keeps several times the memory it uses.
+const MEMORY_GIVEN_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
+
 /// What a program is; the order is that of the start (design §6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -179,7 +185,9 @@ impl Derive<'_> {
         let mut environment =
             BTreeMap::from([(MARKER_VARIABLE.to_string(), self.layout.prefix.display().to_string())]);
         if role != Role::NatsServer {
-            environment.insert("RUST_BACKTRACE".to_string(), "1".to_string());
+            for (name, value) in [("RUST_BACKTRACE", "1"), MEMORY_GIVEN_BACK] {
+                environment.insert(name.to_string(), value.to_string());
+            }
         }
         Program {
             name: name.to_string(),
