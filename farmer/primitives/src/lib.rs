@@ -18,6 +18,7 @@ pub mod rpc;
 pub mod scalars;
 pub mod sectors;
 pub mod segments;
+pub mod sizes;
 pub mod solutions;
 pub mod ss58;
 
@@ -31,6 +32,7 @@ pub use rpc::{
 pub use scalars::{ChunkWitness, ScalarBytes};
 pub use sectors::{SBucket, SectorGeometry, SectorId, SectorIndex};
 pub use segments::{HistorySize, SegmentCommitment, SegmentHeader, SegmentIndex};
+pub use sizes::parse_size;
 pub use solutions::Solution;
 
 /// Number of a consensus block.

@@ -57,7 +57,11 @@ fn parse_fields(text: &str, known: &[&str]) -> Result<Fields, String> {
                 })?;
                 sectors.replace(number).is_some()
             }
-            _ => size.replace(parse_size(value)?).is_some(),
+            _ => {
+                let bytes =
+                    primitives::parse_size(value).map_err(|error| format!("size={value}: {error}"))?;
+                size.replace(bytes).is_some()
+            }
         };
         if twice {
             return Err(format!("{key}= is given twice"));
@@ -91,33 +95,6 @@ impl FromStr for CachePath {
     }
 }
 
-/// Bytes with an optional unit: powers of 1000 (`k M G T P`, with or without `B`) or of 1024 (`KiB MiB GiB TiB PiB`).
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "k" | "kb" => 1000,
-        "m" | "mb" => 1000_u64.pow(2),
-        "g" | "gb" => 1000_u64.pow(3),
-        "t" | "tb" => 1000_u64.pow(4),
-        "p" | "pb" => 1000_u64.pow(5),
-        "kib" => 1 << 10,
-        "mib" => 1 << 20,
-        "gib" => 1 << 30,
-        "tib" => 1 << 40,
-        "pib" => 1 << 50,
-        _ => return Err(format!("{text:?}: unknown unit {unit:?}; use for example 500G, 7.5T or 4TiB")),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let digits = format!("{whole}{fraction}");
-    let value: u128 =
-        digits.parse().map_err(|_| format!("{text:?} is no size; use for example 500G, 7.5T or 4TiB"))?;
-    let scale = u32::try_from(fraction.len()).ok().and_then(|length| 10_u128.checked_pow(length));
-    let bytes = scale.and_then(|scale| Some(value.checked_mul(u128::from(factor))? / scale));
-    bytes.and_then(|bytes| u64::try_from(bytes).ok()).ok_or_else(|| format!("{text:?} is too large"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,32 +103,14 @@ mod tests {
     fn the_guides_farm() {
         let farm: FarmPath = "path=/mnt/nvme0n1/,sectors=8000".parse().unwrap();
         assert_eq!(farm, FarmPath { path: "/mnt/nvme0n1/".into(), space: Space::Sectors(8000) });
+        let farm: FarmPath = "path=/mnt/nvme0n1/,size=7.5T".parse().unwrap();
+        assert_eq!(farm.space, Space::Bytes(7_500_000_000_000));
     }
 
     #[test]
-    fn sizes() {
-        for (text, bytes) in [
-            ("0", 0),
-            ("123", 123),
-            ("5T", 5_000_000_000_000),
-            ("1.5GiB", 3 << 29),
-            ("7.5 TB", 7_500_000_000_000),
-            ("18446744073709551615", u64::MAX),
-        ] {
-            assert_eq!(parse_size(text), Ok(bytes), "{text}");
-        }
-        for text in [
-            "",
-            "T",
-            "5X",
-            "1.2.3G",
-            "-1",
-            "18446744073709551616",
-            "99999999P",
-            "1.00000000000000000000000000000000000000000G",
-        ] {
-            assert!(parse_size(text).is_err(), "{text} was accepted");
-        }
+    fn a_bad_size_is_told_where_and_why() {
+        let error = "path=/a,size=5X".parse::<CachePath>().unwrap_err();
+        assert!(error.contains("size=5X") && error.contains("unknown unit \"X\""), "{error}");
     }
 
     #[test]
