@@ -108,6 +108,23 @@ fn hash_proofs_with<V: Vector>(proofs: &[[u8; 160]; MAX_LANES], hashes: &mut [[u
     }
 }
 
+dispatched!(
+    /// Hashes `blocks` blocks, one after the other in each lane: for measurements.
+    fn hash_blocks(blocks: usize, word: &mut u32) = hash_blocks_with
+);
+
+#[inline(always)]
+fn hash_blocks_with<V: Vector>(blocks: usize, word: &mut u32) {
+    let mut words = [V::splat(1), V::splat(2), V::splat(3), V::splat(4), V::splat(5), V::splat(6)];
+    for _ in 0..blocks / V::LANES {
+        let [h0, h1, h2, h3] = hashing::hash_short(words, 24);
+        words = [h0, h1, h2, h3, words[4], words[5]];
+    }
+    let mut lanes = [0; MAX_LANES];
+    words[0].store(&mut lanes);
+    *word = lanes[0];
+}
+
 #[cfg(test)]
 dispatched!(
     fn exercise(a: &lanes::Words, b: &lanes::Words, local: &LocalBucket, results: &mut lanes::Results) =

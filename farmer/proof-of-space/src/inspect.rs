@@ -1,7 +1,9 @@
-//! What tests want to see of the inside: intermediate values of archival §3, none of which farming needs.
+//! What tests and measurements want to see of the inside: intermediate values of archival §3, none of which farming needs.
 
+use crate::dispatch;
 use crate::params::X_VALUES;
 use crate::scalar::{Keystream, unpack};
+use crate::simd::Simd;
 use crate::verify::levels;
 use primitives::sectors::PosSeed;
 use primitives::solutions::PosProof;
@@ -29,4 +31,14 @@ pub fn proof_xs(proof: &PosProof) -> [u32; 64] {
 pub fn proof_tree(seed: &PosSeed, proof: &PosProof) -> Option<Vec<Vec<(u32, u128)>>> {
     let tree = levels(seed, proof)?;
     Some(tree.iter().map(|level| level.iter().map(|entry| (entry.y, entry.metadata)).collect()).collect())
+}
+
+/// Hashes `blocks` blocks of 24 bytes, rounded down to a multiple of 16, as the passes do; returns something of the last.
+///
+/// # Panics
+/// When this machine does not have `simd`.
+pub fn hash_blocks(simd: Simd, blocks: usize) -> u32 {
+    let mut word = 0;
+    dispatch::hash_blocks(simd, blocks, &mut word);
+    word
 }

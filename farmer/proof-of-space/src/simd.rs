@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 
 /// An instruction set that tables can be made with; all make the same tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Simd {
     /// What every machine of the target has.
     Portable,
@@ -50,12 +50,17 @@ impl Simd {
     }
 
     fn choose() -> Self {
-        let limit = match std::env::var("AUTONOMYS_SIMD").as_deref() {
+        let usable = |simd: &Self| *simd <= Self::limit() && simd.is_available();
+        Self::ALL.into_iter().rev().find(usable).unwrap_or(Self::Portable)
+    }
+
+    /// The most that `AUTONOMYS_SIMD` allows, whether or not this machine has it.
+    pub fn limit() -> Self {
+        static LIMIT: OnceLock<Simd> = OnceLock::new();
+        *LIMIT.get_or_init(|| match std::env::var("AUTONOMYS_SIMD").as_deref() {
             Ok("scalar") => Self::Portable,
             Ok("avx2") => Self::Avx2,
             _ => Self::Avx512,
-        };
-        let usable = |simd: &Self| *simd as u8 <= limit as u8 && simd.is_available();
-        Self::ALL.into_iter().rev().find(usable).unwrap_or(Self::Portable)
+        })
     }
 }

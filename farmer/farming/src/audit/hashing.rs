@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::sector::Chunk;
+use proof_of_space::Simd;
 
 /// A way to hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,18 @@ impl Method {
         simd.into_iter().flatten().chain([Self::Portable])
     }
 
+    /// The best way that this processor can do and `AUTONOMYS_SIMD` allows.
+    fn best() -> Self {
+        let allowed = |method: &Self| match method {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => Simd::limit() >= Simd::Avx2,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => Simd::limit() >= Simd::Avx512,
+        };
+        Self::available().find(allowed).expect("there is a portable way")
+    }
+
     /// # Panics
     /// When the processor cannot do it.
     fn extend_heads(self, key: &[u8; 32], chunks: &[Chunk], heads: &mut Vec<u64>) {
@@ -43,17 +56,17 @@ impl Method {
             #[cfg(target_arch = "x86_64")]
             Self::Avx2 => {
                 assert!(is_x86_feature_detected!("avx2"), "chosen without looking");
-                simd::extend(key, chunks, heads, |key, words| {
+                simd::extend(key, chunks, heads, |key, chunks| {
                     // SAFETY: the assertion says that the processor has the feature that the function needs.
-                    unsafe { simd::avx2(key, words) }
+                    unsafe { simd::avx2(key, chunks) }
                 });
             }
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => {
                 assert!(is_x86_feature_detected!("avx512f"), "chosen without looking");
-                simd::extend(key, chunks, heads, |key, words| {
+                simd::extend(key, chunks, heads, |key, chunks| {
                     // SAFETY: the assertion says that the processor has the feature that the function needs.
-                    unsafe { simd::avx512(key, words) }
+                    unsafe { simd::avx512(key, chunks) }
                 });
             }
         }
@@ -62,7 +75,7 @@ impl Method {
 
 /// Appends the first eight bytes, little-endian, of the keyed BLAKE3 of each chunk.
 pub(super) fn extend_heads(key: &[u8; 32], chunks: &[Chunk], heads: &mut Vec<u64>) {
-    Method::available().next().expect("there is a portable way").extend_heads(key, chunks, heads);
+    Method::best().extend_heads(key, chunks, heads);
 }
 
 #[cfg(target_arch = "x86_64")]
@@ -97,40 +110,90 @@ mod simd {
         key: &[u8; 32],
         chunks: &[Chunk],
         heads: &mut Vec<u64>,
-        hash: impl Fn(&[u32; 8], &[[u32; N]; 8]) -> [[u32; N]; 2],
+        hash: impl Fn(&[u32; 8], &[Chunk; N]) -> [[u32; N]; 2],
     ) {
-        let word = |bytes: &[u8; 32], index: usize| {
-            u32::from_le_bytes(bytes[4 * index..][..4].try_into().expect("4 of 32 bytes"))
-        };
-        let key: [u32; 8] = std::array::from_fn(|index| word(key, index));
-        let mut words = [[0; N]; 8];
-        for batch in chunks.chunks(N) {
-            for (lane, chunk) in batch.iter().enumerate() {
-                for (index, words) in words.iter_mut().enumerate() {
-                    words[lane] = word(chunk, index);
-                }
-            }
-            let [low, high] = hash(&key, &words);
-            let lanes = low.iter().zip(&high).take(batch.len());
+        let word = |word: &[u8; 4]| u32::from_le_bytes(*word);
+        let key: [u32; 8] = std::array::from_fn(|index| word(&key.as_chunks().0[index]));
+        let mut extend = |batch: &[Chunk; N], count: usize| {
+            let [low, high] = hash(&key, batch);
+            let lanes = low.iter().zip(&high).take(count);
             heads.extend(lanes.map(|(low, high)| u64::from(*low) | u64::from(*high) << 32));
+        };
+        let (batches, rest) = chunks.as_chunks::<N>();
+        batches.iter().for_each(|batch| extend(batch, N));
+        if !rest.is_empty() {
+            let mut batch = [[0; 32]; N];
+            batch[..rest.len()].copy_from_slice(rest);
+            extend(&batch, rest.len());
         }
+    }
+
+    /// Words of 16 chunks, one chunk a lane.
+    #[target_feature(enable = "avx512f")]
+    fn words_512(chunks: &[Chunk; 16]) -> [__m512i; 8] {
+        let row = |low: usize| {
+            // SAFETY: chunks have 32 bytes each; any alignment will do.
+            let [low, high] =
+                [low, low + 4].map(|chunk| unsafe { _mm256_loadu_si256(chunks[chunk].as_ptr().cast()) });
+            _mm512_inserti64x4::<1>(_mm512_castsi256_si512(low), high)
+        };
+        // In each quarter, four words of a chunk to a word of four chunks.
+        let quarters = |first: usize| {
+            let [a, b, c, d] = [row(first), row(first + 1), row(first + 2), row(first + 3)];
+            let (ab_low, ab_high) = (_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+            [
+                _mm512_unpacklo_epi64(ab_low, cd_low),
+                _mm512_unpackhi_epi64(ab_low, cd_low),
+                _mm512_unpacklo_epi64(ab_high, cd_high),
+                _mm512_unpackhi_epi64(ab_high, cd_high),
+            ]
+        };
+        let (first, second) = (quarters(0), quarters(8));
+        // Quarters 0 and 2 have words 0 to 3, quarters 1 and 3 words 4 to 7.
+        std::array::from_fn(|word| match word {
+            0..4 => _mm512_shuffle_i64x2::<0x88>(first[word], second[word]),
+            _ => _mm512_shuffle_i64x2::<0xdd>(first[word - 4], second[word - 4]),
+        })
+    }
+
+    /// Words of 8 chunks, one chunk a lane.
+    #[target_feature(enable = "avx2")]
+    fn words_256(chunks: &[Chunk; 8]) -> [__m256i; 8] {
+        // In each half, four words of a chunk to a word of four chunks.
+        let halves = |offset: usize| {
+            let row = |low: usize| {
+                // SAFETY: chunks have 32 bytes each, `offset` is 0 or 16; any alignment will do.
+                let [low, high] = [low, low + 4]
+                    .map(|chunk| unsafe { _mm_loadu_si128(chunks[chunk][offset..].as_ptr().cast()) });
+                _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(low), high)
+            };
+            let [a, b, c, d] = [row(0), row(1), row(2), row(3)];
+            let (ab_low, ab_high) = (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b));
+            let (cd_low, cd_high) = (_mm256_unpacklo_epi32(c, d), _mm256_unpackhi_epi32(c, d));
+            [
+                _mm256_unpacklo_epi64(ab_low, cd_low),
+                _mm256_unpackhi_epi64(ab_low, cd_low),
+                _mm256_unpacklo_epi64(ab_high, cd_high),
+                _mm256_unpackhi_epi64(ab_high, cd_high),
+            ]
+        };
+        let ([a, b, c, d], [e, f, g, h]) = (halves(0), halves(16));
+        [a, b, c, d, e, f, g, h]
     }
 
     macro_rules! hasher {
         (
-            $name:ident, $feature:literal, $lanes:literal, $load:ident, $store:ident, $splat:ident,
+            $name:ident, $feature:literal, $lanes:literal, $words:ident, $store:ident, $splat:ident,
             $add:ident, $xor:ident, $rotate_16:expr, $rotate_12:expr, $rotate_8:expr, $rotate_7:expr
         ) => {
-            /// First two words of the keyed hash of each lane's message of eight words.
+            /// First two words of the keyed hash of each chunk.
             #[target_feature(enable = $feature)]
-            pub(super) fn $name(key: &[u32; 8], words: &[[u32; $lanes]; 8]) -> [[u32; $lanes]; 2] {
+            pub(super) fn $name(key: &[u32; 8], chunks: &[Chunk; $lanes]) -> [[u32; $lanes]; 2] {
                 let splat = |word: u32| $splat(word as i32);
                 let zero = splat(0);
                 let mut message = [zero; 16];
-                for (message, words) in message.iter_mut().zip(words) {
-                    // SAFETY: the array has as many words as are loaded; any alignment will do.
-                    *message = unsafe { $load(words.as_ptr().cast()) };
-                }
+                message[..8].copy_from_slice(&$words(chunks));
                 let mut state = [zero; 16];
                 for (state, key) in state.iter_mut().zip(key) {
                     *state = splat(*key);
@@ -187,7 +250,7 @@ mod simd {
         avx512,
         "avx512f",
         16,
-        _mm512_loadu_si512,
+        words_512,
         _mm512_storeu_si512,
         _mm512_set1_epi32,
         _mm512_add_epi32,
@@ -202,7 +265,7 @@ mod simd {
         avx2,
         "avx2",
         8,
-        _mm256_loadu_si256,
+        words_256,
         _mm256_storeu_si256,
         _mm256_set1_epi32,
         _mm256_add_epi32,

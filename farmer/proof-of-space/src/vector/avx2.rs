@@ -185,12 +185,12 @@ fn gather_row<const SHIFT: u32>(
     pairs: &[u32; MAX_LANES],
     row: usize,
 ) -> __m256i {
-    let [a, b] = [pairs[row], pairs[row + 4]].map(|pair| pair as usize >> SHIFT);
+    let index = |lane: usize| (pairs[lane] >> SHIFT) as usize % BUCKET_CAPACITY;
     let entries = entries.as_ptr();
     // SAFETY: the module's invariant; the indexes are less than 512 and the array longer; an entry has 16 bytes.
     unsafe {
-        let low = _mm256_castsi128_si256(_mm_load_si128(entries.add(a % BUCKET_CAPACITY).cast()));
-        _mm256_inserti128_si256::<1>(low, _mm_load_si128(entries.add(b % BUCKET_CAPACITY).cast()))
+        let low = _mm256_castsi128_si256(_mm_load_si128(entries.add(index(row)).cast()));
+        _mm256_inserti128_si256::<1>(low, _mm_load_si128(entries.add(index(row + 4)).cast()))
     }
 }
 
@@ -232,7 +232,7 @@ fn find_matches(
     first: usize,
     matches: &mut Matches,
 ) -> usize {
-    let blocks = right.len.div_ceil(32);
+    let blocks = right.len.div_ceil(64);
     // SAFETY: the module's invariant. Loads are of 32 bytes within arrays of 512, of 16 bytes within 64. At most 512
     // matches follow a length of at most `Matches::FULL`, and one store more than there are matches: within `CAPACITY`.
     unsafe {
@@ -251,30 +251,25 @@ fn find_matches(
             }
             let row = _mm256_set1_epi8(left.rows[index] as i8);
             let column = _mm256_set1_epi8(left.columns[index] as i8);
-            // Targets are stored plus one, for a lookup in another part gives zero.
+            // Targets are plus one, for a distance of 64 and more looks up zero.
             let mut targets = shifts;
             for targets in &mut targets {
                 let sums = _mm256_add_epi8(*targets, column);
                 let rest = _mm256_min_epu8(sums, _mm256_sub_epi8(sums, c));
                 *targets = _mm256_add_epi8(rest, _mm256_set1_epi8(1));
             }
-            for block in 0..blocks {
-                let rows = _mm256_loadu_si256(right.rows.as_ptr().add(block * 32).cast());
-                let columns = _mm256_loadu_si256(right.columns.as_ptr().add(block * 32).cast());
+            let hits = |place: usize| {
+                let rows = _mm256_loadu_si256(right.rows.as_ptr().add(place).cast());
+                let columns = _mm256_loadu_si256(right.columns.as_ptr().add(place).cast());
                 let distance = _mm256_sub_epi8(rows, row);
                 let m = _mm256_min_epu8(distance, _mm256_add_epi8(distance, b));
-                let mut target = _mm256_setzero_si256();
-                for (part, &targets) in targets.iter().enumerate() {
-                    // 0x70 to 0x7f for this part, 0x80 and more, which look up zero, for every other.
-                    let place = _mm256_sub_epi8(m, _mm256_set1_epi8(part as i8 * 16));
-                    let place = _mm256_adds_epu8(place, _mm256_set1_epi8(0x70));
-                    target = _mm256_or_si256(target, _mm256_shuffle_epi8(targets, place));
-                }
                 // Saturating, so that the column of the padding stays 255.
                 let columns = _mm256_adds_epu8(columns, _mm256_set1_epi8(1));
-                let hits = _mm256_cmpeq_epi8(target, columns);
-                let mut mask = _mm256_movemask_epi8(hits) as u32;
-                let base = (index as u32) << 16 | (block as u32 * 32);
+                _mm256_movemask_epi8(_mm256_cmpeq_epi8(look_up(targets, m), columns)) as u32
+            };
+            for block in 0..blocks {
+                let mut mask = u64::from(hits(block * 64)) | u64::from(hits(block * 64 + 32)) << 32;
+                let base = (index as u32) << 16 | (block as u32 * 64);
                 let count = mask.count_ones() as usize;
                 // One match is written in any case: most blocks have none or one.
                 let mut target = pairs.add(len);
@@ -291,4 +286,19 @@ fn find_matches(
         matches.len = len;
     }
     left.len
+}
+
+/// Byte `m` of the table for each m below 64, zero for each other below 128.
+#[inline(always)]
+fn look_up([first, second, third, fourth]: [__m256i; 4], m: __m256i) -> __m256i {
+    registers!({
+        // A shuffle looks at bits 0 to 3, and gives zero where bit 7 is set: for m + 64, where m is 64 or more.
+        let place = _mm256_add_epi8(m, _mm256_set1_epi8(64));
+        let (first, second) = (_mm256_shuffle_epi8(first, place), _mm256_shuffle_epi8(second, place));
+        let (third, fourth) = (_mm256_shuffle_epi8(third, place), _mm256_shuffle_epi8(fourth, place));
+        // A blend looks at bit 7: bits 4 and 5 are shifted there.
+        let (bit_4, bit_5) = (_mm256_slli_epi16::<3>(m), _mm256_slli_epi16::<2>(m));
+        let (low, high) = (_mm256_blendv_epi8(first, second, bit_4), _mm256_blendv_epi8(third, fourth, bit_4));
+        _mm256_blendv_epi8(low, high, bit_5)
+    })
 }

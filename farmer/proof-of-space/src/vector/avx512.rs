@@ -194,15 +194,14 @@ fn gather_row<const SHIFT: u32>(
     pairs: &[u32; MAX_LANES],
     row: usize,
 ) -> __m512i {
-    let [a, b, c, d] =
-        [pairs[row], pairs[row + 4], pairs[row + 8], pairs[row + 12]].map(|pair| pair as usize >> SHIFT);
+    let index = |lane: usize| (pairs[lane] >> SHIFT) as usize % BUCKET_CAPACITY;
     let entries = entries.as_ptr();
     // SAFETY: the module's invariant; the indexes are less than 512 and the array longer; an entry has 16 bytes.
     unsafe {
-        let low = _mm512_castsi128_si512(_mm_load_si128(entries.add(a % BUCKET_CAPACITY).cast()));
-        let low = _mm512_inserti32x4::<1>(low, _mm_load_si128(entries.add(b % BUCKET_CAPACITY).cast()));
-        let low = _mm512_inserti32x4::<2>(low, _mm_load_si128(entries.add(c % BUCKET_CAPACITY).cast()));
-        _mm512_inserti32x4::<3>(low, _mm_load_si128(entries.add(d % BUCKET_CAPACITY).cast()))
+        let low = _mm512_castsi128_si512(_mm_load_si128(entries.add(index(row)).cast()));
+        let low = _mm512_inserti32x4::<1>(low, _mm_load_si128(entries.add(index(row + 4)).cast()));
+        let low = _mm512_inserti32x4::<2>(low, _mm_load_si128(entries.add(index(row + 8)).cast()));
+        _mm512_inserti32x4::<3>(low, _mm_load_si128(entries.add(index(row + 12)).cast()))
     }
 }
 
