@@ -1,7 +1,10 @@
 //! Controllers and caches on a real chain: filled from the node's memory and from its blocks, served, kept over kills,
-//! repaired; a new segment is stored before it is acknowledged. One test, since a segment costs tens of CPU seconds.
+//! repaired; a new segment is stored before it is acknowledged. One test, since a segment costs tens of CPU seconds; full disks,
+//! which need no chain, have their own.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, missing_docs)]
 
+#[path = "roles_caches/full_disk.rs"]
+mod full_disk;
 mod roles_support;
 
 use archiving::{Kzg, PieceToVerify, Srs, verify_pieces};

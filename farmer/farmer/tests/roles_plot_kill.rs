@@ -1,6 +1,10 @@
 //! A plot-server under kill -9, SIGTERM and a full disk: what it finished is found again, of the rest nothing is left.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub, dead_code)]
 
+#[path = "roles_plot/fetch.rs"]
+mod fetch;
+#[path = "roles_plot/full_disk.rs"]
+mod full_disk;
 mod roles_support;
 #[path = "roles_plot/world.rs"]
 mod world;
@@ -11,9 +15,10 @@ use cluster::contract::{
     SpoolRequest,
 };
 use cluster::testing::NatsServer;
-use cluster::transfer::{Connection, SectorFetch, SectorManifest, SectorSink};
+use cluster::transfer::{Connection, TransferServer};
 use cluster::{ClusterClient, ClusterSecret, MemberInfo, Membership};
 use farmer::roles::piece_source::directory::CacheKind;
+use fetch::fetch_sector;
 use primitives::hashes::blake3_hash;
 use primitives::rpc::GenesisHash;
 use primitives::{PublicKey, SectorGeometry};
@@ -34,15 +39,47 @@ struct Test {
     nats: NatsServer,
     directory: tempfile::TempDir,
     listen_port: String,
+    _controller: Controller,
+    _cache: TransferServer,
+    _member: Membership,
 }
 
 impl Test {
+    /// A cluster with everything that a plot-server needs.
+    async fn start() -> Self {
+        let (kzg, _) = development_kzg();
+        let node = Node::new(archive(&kzg, 1), PIECES_IN_SECTOR);
+        let nats = NatsServer::start();
+        let controller = Controller::start(&nats, &node).await;
+        let client = nats.client().await;
+        let secret = client.shared_secret().await;
+        let (server, cache) = start_cache(&secret, &node, CacheKind::Full, false).await;
+        let genesis = node.info().genesis_hash;
+        let member = Membership::join(&client, member(Role::FullPieceShardedCache, cache.address, genesis));
+        Self {
+            node,
+            client,
+            secret,
+            nats,
+            directory: tempfile::tempdir().unwrap(),
+            listen_port: free_address().port().to_string(),
+            _controller: controller,
+            _cache: server,
+            _member: member,
+        }
+    }
+
     fn start_server(&self, base_path: &Path) -> RoleProcess {
+        self.start_server_with(base_path, |arguments| {
+            RoleProcess::start(self.directory.path(), "plot-server", &self.nats.url(), arguments)
+        })
+    }
+
+    fn start_server_with(&self, base_path: &Path, start: impl FnOnce(&[&str]) -> RoleProcess) -> RoleProcess {
         let base_path = base_path.to_str().unwrap();
         let arguments =
             ["plot-server", base_path, "--listen-port", &self.listen_port, "--advertise", "127.0.0.1"];
-        let mut server =
-            RoleProcess::start(self.directory.path(), "plot-server", &self.nats.url(), &arguments);
+        let mut server = start(&arguments);
         server.wait_until_ready(SOON);
         server
     }
@@ -68,35 +105,8 @@ impl Test {
         self.client.request_instance(server, &ProgressRequest { key }).await.unwrap()
     }
 
-    /// The sector's bytes.
     async fn fetch(&self, lease: &Lease) -> Vec<u8> {
-        let instance = InstanceId::generate();
-        let mut connection = Connection::open(lease.address.0, &self.secret, instance).await.unwrap();
-        let mut sink = Memory::default();
-        connection.fetch_sector(&mut SectorFetch::new(lease.key), &mut sink).await.unwrap();
-        sink.bytes
-    }
-}
-
-#[derive(Default)]
-struct Memory {
-    bytes: Vec<u8>,
-    block: Vec<u8>,
-}
-
-impl SectorSink for Memory {
-    async fn begin(&mut self, _manifest: &SectorManifest) -> Result<(), String> {
-        Ok(())
-    }
-
-    fn buffer(&mut self, size: usize) -> &mut [u8] {
-        self.block.resize(size, 0);
-        &mut self.block
-    }
-
-    async fn block(&mut self, _block: u32) -> Result<(), String> {
-        self.bytes.extend_from_slice(&self.block);
-        Ok(())
+        fetch_sector(&self.secret, lease).await
     }
 }
 
@@ -122,19 +132,8 @@ fn member(role: Role, address: std::net::SocketAddr, genesis: GenesisHash) -> Me
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_plot_server_finds_what_it_finished_and_leaves_nothing_else() {
-    let (kzg, _) = development_kzg();
-    let node = Node::new(archive(&kzg, 1), PIECES_IN_SECTOR);
-    let nats = NatsServer::start();
-    let _controller = Controller::start(&nats, &node).await;
-    let client = nats.client().await;
-    let secret = client.shared_secret().await;
-    let (_cache, cache) = start_cache(&secret, &node, CacheKind::Full, false).await;
-    let genesis = node.info().genesis_hash;
-    let _member = Membership::join(&client, member(Role::FullPieceShardedCache, cache.address, genesis));
-    let listen_port = free_address().port().to_string();
-    let directory = tempfile::tempdir().unwrap();
-    let base_path = directory.path().join("base");
-    let test = Test { node, client, secret, nats, directory, listen_port };
+    let test = Test::start().await;
+    let base_path = test.directory.path().join("base");
 
     // Killed in the middle of a sector.
     let server = test.start_server(&base_path);
@@ -185,40 +184,4 @@ async fn a_killed_plot_server_finds_what_it_finished_and_leaves_nothing_else() {
     test.lease(&test.offer(2, PIECES_IN_SECTOR)).await;
     eventually("some records", LONG, || server.counter("records_encoded") >= 1).await;
     server.terminate();
-
-    full_disk(&test).await;
-}
-
-/// Needs root for a mount; says so and passes where that is refused.
-async fn full_disk(test: &Test) {
-    let base = tempfile::tempdir().unwrap();
-    let mount = |arguments: &[&str]| {
-        let mut command = std::process::Command::new(arguments[0]);
-        command.args(&arguments[1..]).arg(base.path()).status().is_ok_and(|status| status.success())
-    };
-    if !mount(&["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs"]) {
-        eprintln!("SKIPPED: no permission to mount a small tmpfs");
-        return;
-    }
-    let server = test.start_server(base.path());
-    // Two pieces fit, three do not.
-    let full = test.lease(&test.offer(0, 3)).await;
-    let mut failed = None;
-    for _ in 0..600 {
-        match test.progress(full.server, full.key).await {
-            Some(PlotProgress::Failed { reason }) => {
-                failed = Some(reason);
-                break;
-            }
-            _ => tokio::time::sleep(Duration::from_millis(100)).await,
-        }
-    }
-    let left = spool_files(base.path());
-    let fits = test.lease(&test.offer(1, 2)).await;
-    let fetched = tokio::time::timeout(LONG, test.fetch(&fits)).await;
-    server.terminate();
-    assert!(mount(&["umount"]));
-    assert!(failed.as_ref().is_some_and(|reason| reason.contains("no room")), "{failed:?}");
-    assert!(left.is_empty(), "{left:?}");
-    assert_eq!(fetched.unwrap().len(), SectorGeometry::new(2).sector_size());
 }

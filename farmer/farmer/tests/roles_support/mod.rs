@@ -1,6 +1,8 @@
 //! Roles as child processes, a NATS server, and a controller that is none.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod small_disk;
+
 use cluster::ClusterClient;
 use cluster::client::Serving;
 use cluster::contract::{FarmerAppInfoRequest, IdentifyRequest, InstanceId, MemberState, MemberStatus, Role};
@@ -45,21 +47,29 @@ pub struct RoleProcess {
 impl RoleProcess {
     /// Starts `cluster --nats-server NATS --dev-srs-cache … ARGUMENTS`; its log is `NAME.log` in `directory`.
     pub fn start(directory: &Path, name: &str, nats: &str, arguments: &[&str]) -> Self {
+        Self::start_logging(directory, name, nats, arguments, "info,async_nats=warn")
+    }
+
+    /// [`Self::start`] with a filter of the log.
+    pub fn start_logging(directory: &Path, name: &str, nats: &str, arguments: &[&str], filter: &str) -> Self {
         let status = free_address();
         let srs = srs_cache();
         let mut all = vec!["--nats-server", nats, "--dev-srs-cache", srs.to_str().unwrap()];
         let status_text = status.to_string();
         all.extend(["--prometheus-listen-on", &status_text]);
         all.extend(arguments);
-        Self::start_bare(directory, name, status, &all)
+        Self::spawn(directory, name, status, farmer().env("RUST_LOG", filter).arg("cluster").args(all))
     }
 
     /// Starts `cluster ARGUMENTS`.
     pub fn start_bare(directory: &Path, name: &str, status: SocketAddr, arguments: &[&str]) -> Self {
+        Self::spawn(directory, name, status, farmer().arg("cluster").args(arguments))
+    }
+
+    fn spawn(directory: &Path, name: &str, status: SocketAddr, command: &mut Command) -> Self {
         let log = directory.join(format!("{name}.log"));
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
-        let child =
-            farmer().arg("cluster").args(arguments).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
         Self { child, log, status }
     }
 
@@ -109,6 +119,16 @@ impl RoleProcess {
     fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
+    }
+
+    /// SIGSTOP: from now on it hangs.
+    pub fn suspend(&self) {
+        self.signal("-STOP");
+    }
+
+    /// SIGCONT.
+    pub fn resume(&self) {
+        self.signal("-CONT");
     }
 
     /// SIGTERM: it has to end within 2 seconds without an error.

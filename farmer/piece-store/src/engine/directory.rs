@@ -140,7 +140,11 @@ impl Directory {
             Err(_) => Some(String::new()),
         };
         let after_power_loss = before.as_ref().is_some_and(|before| *before != boot_id);
-        replace(path, IN_USE, boot_id.as_bytes())?;
+        match replace(path, IN_USE, boot_id.as_bytes()) {
+            // What the last process noted still holds, and asks for no less care: a full disk keeps no pieces away.
+            Err(StoreError::DiskFull { .. }) if before.is_some() => {}
+            noted => noted?,
+        }
         Ok((before.is_some(), after_power_loss))
     }
 

@@ -6,7 +6,7 @@ use farming::plot::{Farm, FarmError, SectorWriter};
 use parity_scale_codec::DecodeAll;
 use primitives::sectors::SectorMetadata;
 use primitives::{Blake3Checksummed, SectorGeometry};
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 /// Why a sector could not be stored.
@@ -20,10 +20,20 @@ pub enum StoreError {
     Disk(String),
 }
 
+/// What to do about a disk that has no room for a sector although the farm was allocated as a whole.
+const MAKE_ROOM: &str = "free space on that disk, and the sector is stored at the next attempt";
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 impl From<FarmError> for StoreError {
     fn from(error: FarmError) -> Self {
         match error {
             FarmError::UnsoundSector { .. } => Self::Unsound(error.to_string()),
+            FarmError::Io { ref source, .. } if is_full(source) => {
+                Self::Disk(format!("{error}; {MAKE_ROOM}"))
+            }
             error => Self::Disk(error.to_string()),
         }
     }
@@ -102,10 +112,13 @@ impl SectorStore {
     async fn write(&mut self) -> Result<(), StoreError> {
         let mut writer = self.writer.take().ok_or_else(|| StoreError::Unsound("a block too many".into()))?;
         let buffer = std::mem::take(&mut self.buffer);
+        let path = self.farm.plot().path().to_owned();
         let written = blocking(move || {
-            writer
-                .write_all(&buffer)
-                .map_err(|error| StoreError::Disk(format!("cannot write a sector: {error}")))?;
+            writer.write_all(&buffer).map_err(|source| FarmError::Io {
+                path,
+                action: "write a sector to it",
+                source,
+            })?;
             Ok((writer, buffer))
         });
         let (writer, buffer) = written.await?;
