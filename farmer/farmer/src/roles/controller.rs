@@ -25,7 +25,7 @@ use leader::Leader;
 use node::{NodeClient, NodeState};
 use primitives::rpc::GenesisHash;
 use proxy::Proxy;
-use relay::Relay;
+use relay::{Relay, Service};
 use solutions::Submissions;
 use std::sync::Arc;
 use std::time::Duration;
@@ -154,21 +154,26 @@ async fn agree_with_others(
 
 /// Keeps the state true: ready while NATS and a node that serves farmers are connected.
 async fn follow_state(relay: Arc<Relay>, status: Status, shutdown: Shutdown) {
-    let mut refusals = relay.refusals();
+    let mut service = relay.service();
     let mut nats = relay.client.watch_state();
     loop {
         let node = relay.node.state();
         let url = relay.node.url();
-        let refusal = refusals.borrow_and_update().clone();
+        let serves = service.borrow_and_update().clone();
         let connected = *nats.borrow_and_update() == ConnectionState::Connected;
-        let state = match (&node, refusal) {
+        let state = match (&node, serves) {
             (NodeState::Connecting { reason }, _) => State::Waiting(format!("the node at {url}: {reason}")),
             (NodeState::WrongGenesis { expected, found }, _) => State::Waiting(format!(
                 "a node of the right chain at {url}: it has genesis {found}, this cluster {expected}"
             )),
-            (NodeState::Connected { .. }, Some(refusal)) => State::Waiting(refusal),
-            (NodeState::Connected { .. }, None) if !connected => State::Waiting("a NATS server".into()),
-            (NodeState::Connected { .. }, None) => State::Ready,
+            (NodeState::Connected { .. }, Service::Refused(reason)) => {
+                State::Waiting(format!("a node that can be earned with: {reason}"))
+            }
+            (NodeState::Connected { .. }, _) if !connected => State::Waiting("a NATS server".into()),
+            (NodeState::Connected { .. }, Service::Unknown) => {
+                State::Waiting(format!("the node at {url} to say whether it serves farmers"))
+            }
+            (NodeState::Connected { .. }, Service::Farming) => State::Ready,
         };
         if shutdown.is_triggered() {
             return;
@@ -177,7 +182,7 @@ async fn follow_state(relay: Arc<Relay>, status: Status, shutdown: Shutdown) {
         let changed = async {
             tokio::select! {
                 _ = relay.node.state_changed(&node) => true,
-                result = refusals.changed() => result.is_ok(),
+                result = service.changed() => result.is_ok(),
                 result = nats.changed() => result.is_ok(),
             }
         };

@@ -89,7 +89,7 @@ pub async fn serve(
         kzg: kzg.clone(),
         bench: Arc::new(Bench::new(Arc::new(CpuProver::new(kzg)), 1)),
         reward_address,
-        habit: Mutex::default(),
+        habit: Arc::default(),
         metrics: metrics.clone(),
     };
     let farming = Arc::new(Farming {

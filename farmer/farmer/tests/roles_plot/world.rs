@@ -55,17 +55,20 @@ pub struct Node {
     pub history: Mutex<HistorySize>,
     pub solutions: Mutex<Vec<(InstanceId, SolutionResponse)>>,
     pub signatures: Mutex<Vec<RewardSignatureResponse>>,
+    /// Pieces that controllers were asked for; they give none.
+    pub pieces_asked: Mutex<Vec<PieceIndex>>,
 }
 
 impl Node {
     pub fn new(segments: Vec<ArchivedSegment>, pieces_in_sector: u16) -> Arc<Self> {
-        let (solutions, signatures) = Default::default();
+        let (solutions, signatures, pieces_asked) = Default::default();
         Arc::new(Self {
             segments,
             pieces_in_sector,
             history: Mutex::new(HistorySize::ONE),
             solutions,
             signatures,
+            pieces_asked,
         })
     }
 
@@ -154,7 +157,16 @@ impl Controller {
                 })
                 .await
                 .unwrap(),
-            client.serve_queue::<PieceRequest, _, _>(4, |_| std::future::ready(Ok(None))).await.unwrap(),
+            client
+                .serve_queue::<PieceRequest, _, _>(4, {
+                    let node = Arc::clone(node);
+                    move |request: PieceRequest| {
+                        node.pieces_asked.lock().push(request.index);
+                        std::future::ready(Ok(None))
+                    }
+                })
+                .await
+                .unwrap(),
             client
                 .serve_scatter::<IdentifyRequest, _, _>({
                     let status = status(instance, node);

@@ -17,6 +17,18 @@ use tokio::sync::watch;
 /// How long before headers that could not be loaded are asked for again.
 const RETRY: Duration = Duration::from_secs(2);
 
+/// Whether a farmer can earn with the node. One that serves safe methods only looks alive: its slots and segment headers
+/// come all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Service {
+    /// It has not said yet.
+    Unknown,
+    /// It takes what farmers submit.
+    Farming,
+    /// It refuses what farmers submit, for this reason.
+    Refused(String),
+}
+
 /// Passes on what the node announces.
 pub struct Relay {
     /// The node.
@@ -29,20 +41,34 @@ pub struct Relay {
     pub headers: Arc<Headers>,
     /// Segments that the node waits for.
     unacknowledged: Mutex<BTreeSet<SegmentIndex>>,
-    /// Why the node cannot be worked with, if it refuses what a farmer needs.
-    refusal: watch::Sender<Option<String>>,
+    /// Whether the node can be earned with.
+    service: watch::Sender<Service>,
 }
 
 impl Relay {
     /// A relay from `node` to the cluster.
     pub fn new(node: NodeClient, client: ClusterClient, instance: InstanceId, headers: Arc<Headers>) -> Self {
-        let refusal = watch::channel(None).0;
-        Self { node, client, instance, headers, unacknowledged: Mutex::default(), refusal }
+        let service = watch::channel(Service::Unknown).0;
+        Self { node, client, instance, headers, unacknowledged: Mutex::default(), service }
     }
 
-    /// Follows why the node refuses what a farmer needs, if it does.
-    pub fn refusals(&self) -> watch::Receiver<Option<String>> {
-        self.refusal.subscribe()
+    /// Follows whether the node can be earned with.
+    pub fn service(&self) -> watch::Receiver<Service> {
+        self.service.subscribe()
+    }
+
+    /// Enters whether the node can be earned with; says it loudly when it cannot.
+    fn set_service(&self, now: Service) {
+        let before = self.service.send_replace(now.clone());
+        match now {
+            Service::Refused(reason) if before != Service::Refused(reason.clone()) => tracing::error!(
+                "The node looks alive and earns nothing: {reason}; slots come, but what they win cannot be handed in"
+            ),
+            Service::Farming if matches!(before, Service::Refused(_)) => {
+                tracing::info!("The node can be earned with again");
+            }
+            _ => {}
+        }
     }
 
     async fn broadcast<B: Broadcast>(&self, message: &B) {
@@ -69,12 +95,9 @@ impl Relay {
         let mut infos = self.node.subscribe_reward_signing();
         while let Some(event) = infos.next().await {
             match event {
-                Event::Subscribed => {
-                    self.refusal.send_replace(None);
-                }
-                Event::Refused(error) => {
-                    self.refusal.send_replace(Some(error.to_string()));
-                }
+                // As unsafe as handing a solution in, and done without one.
+                Event::Subscribed => self.set_service(Service::Farming),
+                Event::Refused(error) => self.set_service(Service::Refused(error.to_string())),
                 Event::Item(info) => {
                     asked.inc();
                     self.broadcast(&RewardSigningBroadcast { controller: self.instance, info }).await;

@@ -6,7 +6,7 @@ use super::metrics::Metrics;
 use super::submit::Slot;
 use crate::roles::proof_server::bench::Bench;
 use archiving::Kzg;
-use cluster::contract::{ProveError, ProveRequest};
+use cluster::contract::{ProveError, ProveRequest, clip};
 use cluster::{ClientError, ClusterClient};
 use farming::proving::{ProofInput, ProofTarget, ProvableChunk, prepare_proof_request};
 use farming::sector::{RecordChunksMode, SectorReadError};
@@ -64,7 +64,7 @@ pub struct Prover {
     /// Who is paid.
     pub reward_address: PublicKey,
     /// How proof-servers have been answering.
-    pub habit: Mutex<RemoteHabit>,
+    pub habit: Arc<Mutex<RemoteHabit>>,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -175,14 +175,7 @@ impl Prover {
             let left = deadline.checked_duration_since(Instant::now())?;
             self.metrics.proofs_requested.inc();
             let request = ProveRequest { deadline_ms: left.as_millis() as u32, input: encoded.clone() };
-            let asked = Instant::now();
-            let answer = self.client.request_within(&request, left).await;
-            match &answer {
-                Ok(Ok(_)) => self.habit.lock().answered(asked.elapsed()),
-                Err(ClientError::TimedOut { .. }) => self.habit.lock().silent = true,
-                Ok(Err(_)) | Err(_) => {}
-            }
-            match answer {
+            match ask(self.client.clone(), Arc::clone(&self.habit), request, left).await {
                 Ok(Ok(solution)) => match self.verified(slot, input, solution).await {
                     Ok(solution) => return Some(solution),
                     Err(reason) => {
@@ -251,9 +244,33 @@ impl Prover {
     }
 }
 
+/// Asks a proof-server and remembers how it answered, even when this future is dropped meanwhile: where this host's own CPU
+/// is the faster one it would otherwise never be known that silent proof-servers answer again.
+async fn ask(
+    client: ClusterClient,
+    habit: Arc<Mutex<RemoteHabit>>,
+    request: ProveRequest,
+    limit: Duration,
+) -> Result<Result<Solution, ProveError>, ClientError> {
+    let asking = tokio::spawn(async move {
+        let asked = Instant::now();
+        let answer = client.request_within(&request, limit).await;
+        match &answer {
+            Ok(Ok(_)) => habit.lock().answered(asked.elapsed()),
+            Err(ClientError::TimedOut { .. }) => habit.lock().silent = true,
+            Ok(Err(_)) | Err(_) => {}
+        }
+        answer
+    });
+    asking.await.unwrap_or_else(|error| Ok(Err(ProveError::Failed(clip(error.to_string())))))
+}
+
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
+    use super::super::submit::tests::solution;
     use super::*;
+    use cluster::testing::NatsServer;
 
     #[test]
     fn silent_proof_servers_are_not_waited_for_until_one_answers() {
@@ -267,5 +284,43 @@ mod tests {
         assert_eq!(habit.patience(), Duration::ZERO);
         habit.answered(Duration::from_secs(1));
         assert!(habit.patience() > Duration::from_millis(300));
+    }
+
+    /// Asks and goes away at once, as a race does that this host's own CPU wins; waits for what is learned all the same.
+    async fn ask_and_go_away(client: &ClusterClient, habit: &Arc<Mutex<RemoteHabit>>, silent: bool) {
+        let request = ProveRequest { deadline_ms: 0, input: Vec::new() };
+        let limit = if silent { Duration::from_millis(300) } else { Duration::from_secs(60) };
+        assert_ne!(habit.lock().silent, silent);
+        let mut asking = Box::pin(ask(client.clone(), Arc::clone(habit), request, limit));
+        assert!(futures::poll!(asking.as_mut()).is_pending());
+        drop(asking);
+        let learning = async {
+            while habit.lock().silent != silent {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(30), learning).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_proof_servers_do_is_learned_though_nobody_waits_any_more() {
+        let nats = NatsServer::start();
+        let client = nats.client().await;
+        let (hang, hangs) = tokio::sync::watch::channel(true);
+        let server = nats.client().await;
+        let _serving = server
+            .serve_queue::<ProveRequest, _, _>(4, move |_| {
+                let mut hangs = hangs.clone();
+                async move {
+                    let _ = hangs.wait_for(|hangs| !hangs).await;
+                    Ok(Ok(solution()))
+                }
+            })
+            .await
+            .unwrap();
+        let habit = Arc::default();
+        ask_and_go_away(&client, &habit, true).await;
+        hang.send_replace(false);
+        ask_and_go_away(&client, &habit, false).await;
     }
 }

@@ -174,7 +174,7 @@ fn rejection_label(reason: &str) -> &'static str {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::status::Status;
     use primitives::PublicKey;
@@ -206,7 +206,7 @@ mod tests {
         InstanceId(Ulid(id))
     }
 
-    fn solution() -> Solution {
+    pub(in super::super) fn solution() -> Solution {
         Solution {
             public_key: PublicKey([1; 32]),
             reward_address: PublicKey([0; 32]),
