@@ -298,7 +298,8 @@ fn look_up([first, second, third, fourth]: [__m256i; 4], m: __m256i) -> __m256i 
         let (third, fourth) = (_mm256_shuffle_epi8(third, place), _mm256_shuffle_epi8(fourth, place));
         // A blend looks at bit 7: bits 4 and 5 are shifted there.
         let (bit_4, bit_5) = (_mm256_slli_epi16::<3>(m), _mm256_slli_epi16::<2>(m));
-        let (low, high) = (_mm256_blendv_epi8(first, second, bit_4), _mm256_blendv_epi8(third, fourth, bit_4));
+        let (low, high) =
+            (_mm256_blendv_epi8(first, second, bit_4), _mm256_blendv_epi8(third, fourth, bit_4));
         _mm256_blendv_epi8(low, high, bit_5)
     })
 }
