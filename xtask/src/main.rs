@@ -1,6 +1,7 @@
 //! Developer commands: `cargo xtask COMMAND`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its user")]
 
+mod bench;
 mod demo;
 
 use anyhow::{Context, Result, bail};
@@ -35,6 +36,9 @@ enum Task {
         #[arg(long)]
         json: bool,
     },
+    /// Run the cases of docs/benchmarks.md, compare them with the reference and with this machine's limits, and bring the
+    /// document up to date
+    Bench(bench::Bench),
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Task::Tools => tools().map(|directory| println!("The tools are in {}", directory.display())),
         Task::Lint => lint(),
         Task::Demo { json } => demo(json),
+        Task::Bench(options) => bench(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -168,6 +173,13 @@ fn demo(json: bool) -> Result<()> {
     ]);
     run(build)?;
     demo::run(&root(), json)
+}
+
+fn bench(options: &bench::Bench) -> Result<()> {
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "-p", "bench", "--bin", "autonomys-bench"]);
+    run(build)?;
+    bench::run(&root(), options)
 }
 
 fn lint() -> Result<()> {

@@ -5,30 +5,17 @@
 //! `AUTONOMYS_SRS` names the live string; without it the development string serves, which costs the same.
 #![allow(missing_docs, clippy::unwrap_used)]
 
-use archiving::archiver::{ArchivedSegment, Archiver};
+mod cases;
+
 use archiving::reconstruction::{reconstruct_piece, reconstruct_pieces, reconstruct_segment};
-use archiving::{Kzg, PieceToVerify, Polynomial, Scalar, Srs, erasure, verify_piece, verify_pieces};
+use archiving::{Kzg, Polynomial, Scalar, Srs, erasure, verify_piece, verify_pieces};
+use cases::{archive, block, parity, record, thousand_pieces};
 use criterion::{BatchSize, Criterion, SamplingMode, criterion_group, criterion_main};
-use primitives::objects::BlockObjectMapping;
-use primitives::{Piece, SegmentIndex};
 use std::hint::black_box;
 use std::path::PathBuf;
 
-/// The string's file.
 fn string() -> PathBuf {
-    std::env::var_os("AUTONOMYS_SRS").map_or_else(
-        || {
-            let cache = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-            Srs::development(&cache).unwrap();
-            cache.join("development-srs-v1.bin")
-        },
-        PathBuf::from,
-    )
-}
-
-fn record() -> Vec<Scalar> {
-    let bytes = vectors::xof("bench/record/0", 31 * 32_768);
-    bytes.as_chunks().0.iter().map(Scalar::from_safe_bytes).collect()
+    cases::string(env!("CARGO_TARGET_TMPDIR").as_ref())
 }
 
 fn string_and_commitments(c: &mut Criterion) {
@@ -89,14 +76,9 @@ fn erasure_coding(c: &mut Criterion) {
     group.finish();
 }
 
-fn archive(kzg: &Kzg, block: Vec<u8>) -> ArchivedSegment {
-    let mut archived = Archiver::new(kzg.clone()).add_block(block, BlockObjectMapping::default()).unwrap();
-    archived.segments.pop().unwrap()
-}
-
 fn segments(c: &mut Criterion) {
     let kzg = Kzg::new(Srs::load(&string()).unwrap());
-    let block = vectors::xof("bench/segment", SegmentIndex::RECORDED_HISTORY_SIZE);
+    let block = block();
     let segment = archive(&kzg, block.clone());
     let mut group = c.benchmark_group("archiving");
     group.sample_size(10).sampling_mode(SamplingMode::Flat);
@@ -107,20 +89,11 @@ fn segments(c: &mut Criterion) {
     group.bench_function("one piece checked against its segment (reference 0.411 s)", |b| {
         b.iter(|| verify_piece(&kzg, &segment.pieces[5], &segment_commitment, 5).unwrap());
     });
-    let entry = |index: usize| {
-        let position = index % SegmentIndex::NUM_PIECES;
-        PieceToVerify { piece: &segment.pieces[position], segment_commitment, position }
-    };
-    let thousand: Vec<PieceToVerify<'_>> = (0..1000).map(entry).collect();
+    let thousand = thousand_pieces(&segment);
     group.bench_function("1,000 pieces checked in a batch (reference 411 s)", |b| {
         b.iter(|| assert!(verify_pieces(&kzg, &thousand).iter().all(Result::is_ok)));
     });
-    let parity: Vec<Option<Piece>> = segment
-        .pieces
-        .into_iter()
-        .enumerate()
-        .map(|(index, piece)| (index % 2 == 1).then_some(piece))
-        .collect();
+    let parity = parity(&segment);
     group.bench_function(
         "reconstruct one segment's pieces from parity (reference 91.0 s CPU, 64.1 s on 2 threads)",
         |b| {

@@ -11,6 +11,8 @@ mod simd;
 pub mod archiver;
 pub mod erasure;
 pub mod fft;
+#[doc(hidden)]
+pub mod inspect;
 pub mod kzg;
 pub mod reconstruction;
 pub mod scalar;

@@ -93,6 +93,15 @@ impl FixedBase {
             AnyTable::Ifma(table) => table.multiply_sum(scalars),
         }
     }
+
+    /// Adds each second multiple to the one before it, over and over until that are `count` additions.
+    pub(crate) fn add_neighbours(&self, count: usize) {
+        match &self.0 {
+            AnyTable::Portable(table) => table.add_neighbours(count),
+            #[cfg(target_arch = "x86_64")]
+            AnyTable::Ifma(table) => table.add_neighbours(count),
+        }
+    }
 }
 
 /// Number of windows in a scalar of 255 bits; the last one takes up the last carry.
@@ -125,6 +134,14 @@ impl<E: Engine> Table<E> {
             }
         });
         Self { window, bases: bases.len(), points }
+    }
+
+    fn add_neighbours(&self, count: usize) {
+        let pairs = self.points.len() / 2;
+        let job = |pair: usize| Job { left: 2 * pair as u32, right: 2 * pair as u32 + 1, out: pair as u32 };
+        let jobs: Vec<Job> = (0..pairs).map(job).cycle().take(count).collect();
+        let mut sums = vec![E::Point::default(); pairs];
+        assert!(E::add(&self.points, &jobs, &mut sums), "neighbouring multiples differ");
     }
 
     fn multiply_sum(&self, scalars: &[Scalar]) -> Option<G1> {

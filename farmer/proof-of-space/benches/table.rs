@@ -2,31 +2,12 @@
 //! AVX-512; machines differ, so compare on one machine.
 #![allow(missing_docs)]
 
+mod cases;
+
+use cases::{generate, hash_proofs, seeds};
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use primitives::sectors::PosSeed;
-use proof_of_space::{Simd, Table, TableGenerator, is_proof_valid};
+use proof_of_space::{Simd, TableGenerator, is_proof_valid};
 use std::hint::black_box;
-use std::ops::ControlFlow;
-
-/// Seeds that no two iterations share.
-fn seeds() -> impl FnMut() -> PosSeed {
-    let mut number = 0;
-    move || {
-        let bytes = vectors::xof(&format!("bench/pos/{number}"), PosSeed::SIZE);
-        number += 1;
-        PosSeed::try_from(bytes.as_slice()).expect("32 bytes")
-    }
-}
-
-fn hashes(table: &Table<'_>, wanted: usize) -> usize {
-    let mut found = 0;
-    table.for_each_proof_hash(|_, hash| {
-        black_box(hash);
-        found += 1;
-        if found == wanted { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
-    found
-}
 
 fn tables(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("table");
@@ -34,13 +15,7 @@ fn tables(criterion: &mut Criterion) {
     for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available()) {
         let mut generator = TableGenerator::with_simd(simd);
         group.bench_function(format!("one thread, {simd:?} (reference: 1.39 s)"), |bencher| {
-            bencher.iter_batched(
-                seeds(),
-                |seed| {
-                    black_box(generator.generate(&seed));
-                },
-                BatchSize::PerIteration,
-            );
+            bencher.iter_batched(seeds(), |seed| generate(&mut generator, &seed), BatchSize::PerIteration);
         });
     }
     let mut generator = TableGenerator::new();
@@ -62,10 +37,10 @@ fn proofs(criterion: &mut Criterion) {
     let table = generator.generate(&seed);
     let mut group = criterion.benchmark_group("proofs");
     group.bench_function("all proofs and hashes (reference: 164 ms)", |bencher| {
-        bencher.iter(|| hashes(&table, usize::MAX));
+        bencher.iter(|| hash_proofs(&table, usize::MAX));
     });
     group.bench_function("proofs and hashes of the first 32,768", |bencher| {
-        bencher.iter(|| hashes(&table, 32_768));
+        bencher.iter(|| hash_proofs(&table, 32_768));
     });
     let mut index = 0_u32;
     group.bench_function("find one (reference: 2.3 us)", |bencher| {
