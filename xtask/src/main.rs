@@ -6,6 +6,7 @@ mod demo;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
+use primitives::simd::Simd;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -21,7 +22,7 @@ struct Cli {
 enum Task {
     /// Run the tests: installs the servers they need under target/tools, then calls nextest, or cargo test without it
     Test {
-        /// Only the conformance tests
+        /// Only the conformance tests, on every code path that this machine has (AUTONOMYS_SIMD limits them to one)
         #[arg(long)]
         vectors: bool,
         /// Passed on to the test runner: a filter, --no-capture, …
@@ -133,6 +134,22 @@ fn mount_small_disk() -> Result<(), String> {
 fn test(vectors: bool, arguments: &[String]) -> Result<()> {
     tools()?;
     let left_out = left_out(vectors);
+    if vectors && env::var_os("AUTONOMYS_SIMD").is_none() {
+        for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available() && *simd < Simd::best()) {
+            let mut command = run_tests(vectors, &left_out, arguments, &WITH_CODE_PATHS);
+            command.env("AUTONOMYS_SIMD", simd.name());
+            eprintln!("The conformance tests on the code path {}:", simd.name());
+            run(command)?;
+        }
+    }
+    run(run_tests(vectors, &left_out, arguments, &[]))
+}
+
+/// The packages that have code for several instruction sets.
+const WITH_CODE_PATHS: [&str; 3] = ["proof-of-space", "archiving", "farming"];
+
+/// The command that runs the tests of `packages`, or of all if there are none.
+fn run_tests(vectors: bool, left_out: &[&str], arguments: &[String], packages: &[&str]) -> Command {
     let mut command = cargo();
     if has("nextest") {
         command.args(["nextest", "run", "--release", "--workspace", "--locked"]);
@@ -143,10 +160,18 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
         for name in left_out {
             filter += &format!(" and not test(/(^|::){name}/)");
         }
+        if !packages.is_empty() {
+            let packages: Vec<String> = packages.iter().map(|name| format!("package({name})")).collect();
+            filter += &format!(" and ({})", packages.join(" | "));
+        }
         command.args(["-E", &filter]).args(arguments);
     } else {
         eprintln!("cargo-nextest is not installed: cargo test takes its place");
-        command.args(["test", "--release", "--workspace", "--locked", "--no-fail-fast"]);
+        command.args(["test", "--release", "--locked", "--no-fail-fast"]);
+        if packages.is_empty() {
+            command.arg("--workspace");
+        }
+        command.args(packages.iter().flat_map(|name| ["-p", name]));
         // One binary after the other, and inside a binary one test after the other: many of them start whole clusters.
         command.args(if vectors { &["--test", "vectors"][..] } else { &["--lib", "--bins", "--tests"] });
         command.args(arguments).args(["--", "--test-threads=1"]);
@@ -154,7 +179,7 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
             command.args(["--skip", name]);
         }
     }
-    run(command)
+    command
 }
 
 fn demo(json: bool) -> Result<()> {

@@ -10,7 +10,7 @@ mod portable;
 
 use crate::scalar::Scalar;
 #[cfg(target_arch = "x86_64")]
-use crate::simd;
+use primitives::simd::Simd;
 use std::sync::OnceLock;
 
 /// Largest transform, as a power of two: the chunks of an erasure-coded record.
@@ -84,7 +84,7 @@ pub(crate) fn bit_reverse<T>(values: &mut [T]) {
 /// Whether the eight-lane transforms are to be used.
 fn wide() -> bool {
     #[cfg(target_arch = "x86_64")]
-    return simd::avx512_allowed() && ifma::is_supported();
+    return Simd::limit() == Simd::Avx512 && ifma::is_supported();
     #[cfg(not(target_arch = "x86_64"))]
     return false;
 }

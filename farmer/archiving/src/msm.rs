@@ -15,8 +15,8 @@ mod portable;
 
 use crate::bls::{G1, G1Affine};
 use crate::scalar::Scalar;
-use crate::simd;
 use portable::Portable;
+use primitives::simd::Simd;
 use rayon::prelude::*;
 
 /// Marks, in an index of a point, that its negative is meant.
@@ -79,7 +79,7 @@ impl FixedBase {
     /// Precomputes for windows of up to 16 bits. No base may be infinity.
     pub(crate) fn new(bases: &[G1Affine], window: u32) -> Self {
         #[cfg(target_arch = "x86_64")]
-        if simd::avx512_allowed() && ifma::Ifma::is_supported() {
+        if Simd::limit() == Simd::Avx512 && ifma::Ifma::is_supported() {
             return Self(AnyTable::Ifma(Table::new(bases, window)));
         }
         Self(AnyTable::Portable(Table::new(bases, window)))

@@ -16,9 +16,8 @@ pub(crate) struct PathFigures {
 
 /// Runs the cases on all other paths that this machine has, with few runs each.
 pub(crate) fn measure(cases: &[Case], scratch: &Path) -> Result<Vec<PathFigures>> {
-    let names = [("scalar", Simd::Portable), ("avx2", Simd::Avx2), ("avx512", Simd::Avx512)];
-    let others = names.into_iter().filter(|(_, simd)| simd.is_available() && *simd != Simd::best());
-    others.map(|(path, _)| run(path, cases, scratch)).collect()
+    let others = Simd::ALL.into_iter().filter(|simd| simd.is_available() && *simd != Simd::best());
+    others.map(|simd| run(simd.name(), cases, scratch)).collect()
 }
 
 fn run(path: &str, cases: &[Case], scratch: &Path) -> Result<PathFigures> {

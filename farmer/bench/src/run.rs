@@ -27,11 +27,7 @@ pub(crate) struct Figure {
 
 /// Name of the code path of this process, as `AUTONOMYS_SIMD` has it.
 pub(crate) fn simd() -> &'static str {
-    match Simd::best() {
-        Simd::Portable => "scalar",
-        Simd::Avx2 => "avx2",
-        Simd::Avx512 => "avx512",
-    }
+    Simd::best().name()
 }
 
 /// Runs cases one after the other, saying so on standard error.

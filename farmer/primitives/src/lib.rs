@@ -18,6 +18,7 @@ pub mod rpc;
 pub mod scalars;
 pub mod sectors;
 pub mod segments;
+pub mod simd;
 pub mod sizes;
 pub mod solutions;
 pub mod ss58;

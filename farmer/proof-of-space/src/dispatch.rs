@@ -4,7 +4,6 @@
 use crate::buckets::Buckets;
 use crate::hashing;
 use crate::passes::{self, Pass};
-use crate::simd::Simd;
 use crate::vector::portable::Portable;
 use crate::vector::{MAX_LANES, Vector};
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +16,7 @@ use crate::{
     tests::lanes,
 };
 use primitives::sectors::PosSeed;
+use primitives::simd::Simd;
 use primitives::solutions::PosProof;
 use std::ops::Range;
 

@@ -6,9 +6,9 @@ use crate::params::{BUCKETS, S_BUCKETS, X_VALUES};
 use crate::passes::{Candidate, Keep, Leaf, Pass, Scratch, Sink, Source, Wanted, X_BATCH, entry_y};
 use crate::reference::ReferenceTables;
 use crate::search::resolve_candidates;
-use crate::simd::Simd;
 use crate::table::{Table, Tables};
 use primitives::sectors::PosSeed;
+use primitives::simd::Simd;
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -3,9 +3,9 @@
 use crate::dispatch;
 use crate::params::X_VALUES;
 use crate::scalar::{Keystream, unpack};
-use crate::simd::Simd;
 use crate::verify::levels;
 use primitives::sectors::PosSeed;
+use primitives::simd::Simd;
 use primitives::solutions::PosProof;
 
 /// The first 64 bytes of the keystream of `seed`.

@@ -55,7 +55,6 @@ mod passes;
 mod reference;
 mod scalar;
 mod search;
-mod simd;
 mod table;
 mod vector;
 mod verify;
@@ -63,7 +62,7 @@ mod verify;
 #[doc(hidden)]
 pub use generator::Inspect;
 pub use generator::TableGenerator;
-pub use simd::Simd;
+pub use primitives::simd::Simd;
 pub use table::Table;
 pub use verify::is_proof_valid;
 

@@ -4,9 +4,9 @@ use crate::dispatch;
 use crate::params::{B, C, EXTRA_BITS, K, M, PROOF_XS, Y_BITS, challenge_bits};
 use crate::passes::{bucket_and_place, combine};
 use crate::scalar::{self, Entry, Keystream, unpack};
-use crate::simd::Simd;
 use crate::vector::{MAX_LANES, Vector};
 use primitives::sectors::PosSeed;
+use primitives::simd::Simd;
 use primitives::solutions::PosProof;
 
 /// Whether `proof` is a proof of space for `challenge_index` under `seed`.

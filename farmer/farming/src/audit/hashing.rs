@@ -5,7 +5,7 @@
 #![allow(unsafe_code)]
 
 use crate::sector::Chunk;
-use proof_of_space::Simd;
+use primitives::simd::Simd;
 
 /// A way to hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,9 +6,9 @@ use crate::local::{LocalBucket, Matches};
 use crate::params::{B, BC, BUCKETS, C, M, Y_BITS, column_shift};
 use crate::passes::{bucket_and_place, combine};
 use crate::scalar::{self, Entry};
-use crate::simd::Simd;
 use crate::vector::{MAX_LANES, Vector};
 use crate::verify::match_mask;
+use primitives::simd::Simd;
 use proptest::collection::vec;
 use proptest::prelude::*;
 

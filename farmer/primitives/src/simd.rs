@@ -1,8 +1,10 @@
-//! Which vector instructions to use.
+//! Which vector instructions to use: what the processor has, and what `AUTONOMYS_SIMD` allows.
 
 use std::sync::OnceLock;
 
-/// An instruction set that tables can be made with; all make the same tables.
+/// An instruction set; the results of all are the same.
+///
+/// Code that needs other instructions than those named (AVX-512 IFMA) asks for [`Simd::limit`] and for those itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Simd {
     /// What every machine of the target has.
@@ -42,8 +44,10 @@ impl Simd {
         }
     }
 
-    /// The fastest that this machine has, or the slower one that the environment variable `AUTONOMYS_SIMD` names:
-    /// `scalar`, `avx2` or `avx512`. Chosen once for the process.
+    /// The fastest that this machine has and [`Self::limit`] allows. Chosen once for the process.
+    ///
+    /// # Panics
+    /// As [`Self::limit`].
     pub fn best() -> Self {
         static BEST: OnceLock<Simd> = OnceLock::new();
         *BEST.get_or_init(Self::choose)
@@ -54,13 +58,30 @@ impl Simd {
         Self::ALL.into_iter().rev().find(usable).unwrap_or(Self::Portable)
     }
 
-    /// The most that `AUTONOMYS_SIMD` allows, whether or not this machine has it.
+    /// The most that the environment variable `AUTONOMYS_SIMD` allows, whether or not this machine has it: `scalar`,
+    /// `avx2` or `avx512`. All where it is not set. Read once for the process.
+    ///
+    /// # Panics
+    /// When it is set to something else.
     pub fn limit() -> Self {
         static LIMIT: OnceLock<Simd> = OnceLock::new();
-        *LIMIT.get_or_init(|| match std::env::var("AUTONOMYS_SIMD").as_deref() {
-            Ok("scalar") => Self::Portable,
-            Ok("avx2") => Self::Avx2,
-            _ => Self::Avx512,
+        *LIMIT.get_or_init(|| match std::env::var_os("AUTONOMYS_SIMD") {
+            None => Self::Avx512,
+            Some(name) => Self::named(&name.to_string_lossy())
+                .unwrap_or_else(|| panic!("AUTONOMYS_SIMD is {name:?}: give scalar, avx2 or avx512")),
         })
+    }
+
+    fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|simd| simd.name() == name)
+    }
+
+    /// Its name in `AUTONOMYS_SIMD`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Portable => "scalar",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        }
     }
 }
