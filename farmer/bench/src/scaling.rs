@@ -110,7 +110,7 @@ impl SparseFarm {
     }
 
     fn audit(&self, challenge: &Blake3Hash) -> Result<()> {
-        let outcome = audit_plot(&self.plot, self.plot.path(), &self.states, challenge, 1);
+        let outcome = audit_plot(&self.plot, self.plot.path(), &self.states, challenge, 1, None);
         if let Some(error) = outcome.errors.into_iter().next() {
             return Err(error.into());
         }

@@ -86,12 +86,17 @@ impl LabelledCounter {
     ///
     /// `value` must come from a closed set of names: each is kept for ever.
     pub fn inc(&self, value: &str) {
+        self.inc_by(value, 1);
+    }
+
+    /// Counts some events, as [`Self::inc`] does one.
+    pub fn inc_by(&self, value: &str, events: u64) {
         if let Some(counter) = self.seen.read().get(value) {
-            counter.inc();
+            counter.inc_by(events);
             return;
         }
         let counter = self.family.get_or_create(&[(self.label, value.to_owned())]).clone();
-        counter.inc();
+        counter.inc_by(events);
         self.seen.write().insert(value.to_owned(), counter);
     }
 }

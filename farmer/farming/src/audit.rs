@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Sectors that a thread takes at a time at least: an audit of one takes some 40 µs.
 const SECTORS_PER_TASK: usize = 8;
@@ -59,6 +60,18 @@ pub struct AuditOutcome {
     pub candidates: Vec<SectorCandidates>,
     /// Sectors that could not be read.
     pub errors: Vec<AuditError>,
+    /// Sectors that were audited.
+    pub audited: usize,
+    /// Sectors that were left out, because time was up.
+    pub left_out: usize,
+}
+
+impl AuditOutcome {
+    fn append(mut self, mut other: Self) -> Self {
+        self.candidates.append(&mut other.candidates);
+        self.errors.append(&mut other.errors);
+        Self { audited: self.audited + other.audited, left_out: self.left_out + other.left_out, ..self }
+    }
 }
 
 /// Memory of an auditing thread: some 40 kB for sectors of 1,000 pieces.
@@ -116,35 +129,38 @@ pub fn audit_sector<R: ReadAt + ?Sized>(
 
 /// Audits all sectors of a plot, in parallel on the current rayon pool.
 ///
-/// Sectors that are not plotted (none) are skipped, as are those that are written meanwhile. `path` is for errors.
+/// Sectors that are not plotted (none) are skipped, as are those that are written meanwhile. `path` is for errors. No
+/// sector is begun after `until`: what a slow disk finds later than that could not be proved in time anyway.
 pub fn audit_plot<R: ReadAt + ?Sized>(
     plot: &R,
     path: &Path,
     sectors: &[Option<Arc<SectorState>>],
     global_challenge: &Blake3Hash,
     solution_range: SolutionRange,
+    until: Option<Instant>,
 ) -> AuditOutcome {
+    let in_time = || until.is_none_or(|until| Instant::now() < until);
     let mut outcome = sectors
         .par_iter()
         .with_min_len(SECTORS_PER_TASK)
         .flatten()
         .map_init(AuditScratch::default, |scratch, sector| {
-            audit_sector(plot, sector, global_challenge, solution_range, scratch).map_err(|source| {
-                AuditError { path: path.to_owned(), sector_index: sector.sector_index, source }
-            })
+            let audited =
+                in_time().then(|| audit_sector(plot, sector, global_challenge, solution_range, scratch));
+            (sector.sector_index, audited)
         })
-        .fold(AuditOutcome::default, |mut outcome, audited| {
+        .fold(AuditOutcome::default, |mut outcome, (sector_index, audited)| {
+            outcome.audited += usize::from(matches!(audited, Some(Ok(_))));
             match audited {
-                Ok(candidates) => outcome.candidates.extend(candidates),
-                Err(error) => outcome.errors.push(error),
+                Some(Ok(candidates)) => outcome.candidates.extend(candidates),
+                Some(Err(source)) => {
+                    outcome.errors.push(AuditError { path: path.to_owned(), sector_index, source });
+                }
+                None => outcome.left_out += 1,
             }
             outcome
         })
-        .reduce(AuditOutcome::default, |mut outcome, mut other| {
-            outcome.candidates.append(&mut other.candidates);
-            outcome.errors.append(&mut other.errors);
-            outcome
-        });
+        .reduce(AuditOutcome::default, AuditOutcome::append);
     outcome.candidates.sort_by_key(|sector| (sector.best_distance(), sector.sector.sector_index));
     outcome.errors.sort_by_key(|error| error.sector_index);
     outcome

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use support::{fake_sector, farm_options, store};
 
 const PIECES: u16 = 2;
@@ -296,9 +296,9 @@ fn audits_go_on_beside_an_unreadable_sector() {
     // The key is random: some slot sets each sector a challenge at an s-bucket with chunks.
     let challenge = (0u64..)
         .map(|slot| Blake3Hash(*blake3::hash(&slot.to_le_bytes()).as_bytes()))
-        .find(|challenge| farm.audit(challenge, u64::MAX).candidates.len() == usize::from(SECTORS))
+        .find(|challenge| farm.audit(challenge, u64::MAX, None).candidates.len() == usize::from(SECTORS))
         .unwrap();
-    let all = farm.audit(&challenge, u64::MAX);
+    let all = farm.audit(&challenge, u64::MAX, None);
     let found = |sectors: &[farming::audit::SectorCandidates]| {
         let mut indexes: Vec<_> = sectors.iter().map(|sector| sector.sector.sector_index).collect();
         indexes.sort_unstable();
@@ -309,12 +309,12 @@ fn audits_go_on_beside_an_unreadable_sector() {
     for sector in &all.candidates {
         assert!(sector.chunks.is_sorted());
     }
-    assert_eq!(farm.audit(&challenge, 1).candidates.len(), 0, "an empty range");
+    assert_eq!(farm.audit(&challenge, 1, None).candidates.len(), 0, "an empty range");
 
     let size = geometry().sector_size() as u64;
     let file = std::fs::OpenOptions::new().write(true).open(farm.plot().path()).unwrap();
     file.set_len(2 * size).unwrap();
-    let some = farm.audit(&challenge, u64::MAX);
+    let some = farm.audit(&challenge, u64::MAX, None);
     assert_eq!(found(&some.candidates), [0, 1]);
     assert_eq!(some.errors.len(), 1);
     let message = some.errors[0].to_string();
@@ -322,19 +322,59 @@ fn audits_go_on_beside_an_unreadable_sector() {
     // A scrub of it makes it a dummy.
     let events = scrub(&farm);
     assert!(matches!(lost(&events[0]), (2, LostSector::Unreadable(_))), "{events:?}");
-    assert_eq!(farm.audit(&challenge, u64::MAX).errors.len(), 0);
+    assert_eq!(farm.audit(&challenge, u64::MAX, None).errors.len(), 0);
 
     // What is being written is passed over, by a snapshot taken before as well.
     let before = farm.sectors();
     let writer = farm.write_sector(0).unwrap();
-    assert_eq!(found(&farm.audit(&challenge, u64::MAX).candidates), [1]);
+    assert_eq!(found(&farm.audit(&challenge, u64::MAX, None).candidates), [1]);
     let path = farm.plot().path();
-    let stale = farming::audit::audit_plot(farm.plot(), path, &before, &challenge, u64::MAX);
+    let stale = farming::audit::audit_plot(farm.plot(), path, &before, &challenge, u64::MAX, None);
     assert_eq!(found(&stale.candidates), [1]);
     drop(writer);
     let event = farm.reject_sector(1, "its solutions are refused".to_owned()).unwrap();
     assert_eq!(lost(&event).0, 1);
     assert_eq!(farm.sectors_to_plot(), [0, 1, 2]);
+}
+
+/// A disk of which each read takes its time.
+struct SlowDisk<'a>(&'a farming::io::PlotReader);
+
+impl SlowDisk<'_> {
+    const READ: Duration = Duration::from_millis(20);
+}
+
+impl farming::io::ReadAt for SlowDisk<'_> {
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+        std::thread::sleep(Self::READ);
+        self.0.read_exact_at(buffer, offset)
+    }
+}
+
+#[test]
+fn audits_of_a_slow_disk_end_in_time_and_say_what_they_left_out() {
+    let directory = tempfile::tempdir().unwrap();
+    let farm = plotted(directory.path());
+    let sectors: Vec<_> = farm.sectors().iter().cycle().take(300).cloned().collect();
+    let audit = |challenge: &Blake3Hash, time: Duration| {
+        let until = Some(Instant::now() + time);
+        let path = farm.plot().path();
+        farming::audit::audit_plot(&SlowDisk(farm.plot()), path, &sectors, challenge, u64::MAX, until)
+    };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let challenge = (0u64..)
+        .map(|slot| Blake3Hash(*blake3::hash(&slot.to_le_bytes()).as_bytes()))
+        .find(|challenge| farm.audit(challenge, u64::MAX, None).candidates.len() == usize::from(SECTORS))
+        .unwrap();
+    let reads = 5;
+    let outcome = pool.install(|| audit(&challenge, SlowDisk::READ * reads));
+    assert_eq!(outcome.audited + outcome.left_out, 300);
+    // The one that is begun in the last moment is finished.
+    assert!(outcome.audited <= reads as usize + 1, "{}", outcome.audited);
+    assert_eq!(outcome.candidates.len(), outcome.audited, "what is reached is audited as ever");
+
+    let outcome = pool.install(|| audit(&challenge, Duration::from_secs(3600)));
+    assert_eq!((outcome.audited, outcome.left_out), (300, 0));
 }
 
 /// Writes sectors for ever; killed by [`kill_nine_leaves_whole_sectors_only`].

@@ -10,6 +10,7 @@ pub mod farming;
 pub mod farms;
 pub mod handle;
 pub mod metrics;
+pub mod pace;
 pub mod plotting;
 pub mod prove;
 pub mod queue;
@@ -43,9 +44,9 @@ use submit::Counter;
 use tokio::task::JoinSet;
 
 /// Threads of the audits for each farm: its disk shows its speed only when several reads are on their way.
-const AUDIT_THREADS_PER_FARM: usize = 4;
-/// Threads of all audits at most.
-const AUDIT_THREADS_MAX: usize = 128;
+const AUDIT_THREADS_PER_FARM: std::ops::RangeInclusive<usize> = 4..=16;
+/// Threads of all audits, where that leaves each farm its least.
+const AUDIT_THREADS: usize = 128;
 /// How often the number of plotted sectors is counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -78,8 +79,11 @@ pub async fn serve(
     let metrics = Metrics::new(&context.status);
     let protocol_info = chain.info.protocol_info;
     let opened = context.unless_stopped(farms::open_farms(arguments, &chain.info)).await??;
-    let handle = |farm| Arc::new(FarmHandle::new(farm, protocol_info.min_sector_lifetime, metrics.clone()));
-    let handles: Vec<_> = opened.into_iter().map(handle).collect();
+    let threads = (AUDIT_THREADS / opened.len().max(1))
+        .clamp(*AUDIT_THREADS_PER_FARM.start(), *AUDIT_THREADS_PER_FARM.end());
+    let lifetime = protocol_info.min_sector_lifetime;
+    let handle = |farm| FarmHandle::new(farm, threads, lifetime, metrics.clone()).map(Arc::new);
+    let handles: Vec<_> = opened.into_iter().map(handle).collect::<Result<_, _>>()?;
     metrics.sectors_total.set(handles.iter().map(|handle| i64::from(handle.farm.geometry().sectors)).sum());
 
     let feed = Arc::new(ChainFeed::new(client.clone(), protocol_info.history_size));
@@ -97,7 +101,6 @@ pub async fn serve(
         prover,
         counter: Counter::new(Arc::new(client.clone()), Arc::clone(&gate), metrics.clone()),
         gate,
-        pool: audit_pool(handles.len())?,
         farming_timeout: chain.info.farming_timeout,
         metrics: metrics.clone(),
     });
@@ -126,18 +129,6 @@ pub async fn serve(
         tracing::debug!("Some tasks did not end in time");
     }
     Ok(())
-}
-
-/// Threads of the audits: they wait for disks more than they compute.
-fn audit_pool(farms: usize) -> Result<Arc<rayon::ThreadPool>, Error> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = (farms * AUDIT_THREADS_PER_FARM).clamp(cores, AUDIT_THREADS_MAX.max(cores));
-    let pool = rayon::ThreadPoolBuilder::new()
-        .num_threads(threads)
-        .thread_name(|index| format!("audit-{index}"))
-        .build();
-    pool.map(Arc::new)
-        .map_err(|error| Error::Internal(format!("the threads of the audits do not start: {error}")))
 }
 
 async fn count(handles: Vec<Arc<FarmHandle>>, metrics: Metrics) {

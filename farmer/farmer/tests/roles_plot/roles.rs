@@ -30,8 +30,15 @@ pub struct Running {
 }
 
 impl Running {
+    /// A counter, with all its labels together.
     pub fn counter(&self, name: &str) -> i64 {
-        self.status.report().counters.get(name).copied().unwrap_or(0)
+        let counters = self.status.report().counters;
+        let labelled = format!("{name}{{");
+        counters
+            .iter()
+            .filter(|(key, _)| *key == name || key.starts_with(&labelled))
+            .map(|(_, count)| count)
+            .sum()
     }
 
     /// Shuts down, which has to be prompt.

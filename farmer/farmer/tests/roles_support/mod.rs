@@ -89,7 +89,11 @@ impl RoleProcess {
     }
 
     pub fn counter(&self, name: &str) -> i64 {
-        self.status().and_then(|status| status["counters"][name].as_i64()).unwrap_or(-1)
+        let Some(status) = self.status() else { return -1 };
+        let labelled = format!("{name}{{");
+        let counters = status["counters"].as_object().into_iter().flatten();
+        let counted = counters.filter(|(key, _)| *key == name || key.starts_with(&labelled));
+        counted.filter_map(|(_, count)| count.as_i64()).sum()
     }
 
     pub fn instance(&self) -> InstanceId {

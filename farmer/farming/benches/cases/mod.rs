@@ -167,8 +167,8 @@ impl Auditing {
     /// Audits all sectors in one slot on the current pool; no chunk wins.
     pub(crate) fn audit(&self, slot: usize) {
         let challenge = &self.slots[slot % self.slots.len()];
-        let AuditOutcome { candidates, errors } =
-            audit_plot(&self.plot, Path::new("memory"), &self.states, challenge, 1);
+        let AuditOutcome { candidates, errors, .. } =
+            audit_plot(&self.plot, Path::new("memory"), &self.states, challenge, 1, None);
         assert!(candidates.is_empty() && errors.is_empty(), "the range lets no chunk win");
     }
 }

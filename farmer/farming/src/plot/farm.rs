@@ -19,6 +19,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 /// A farm whose lock is held. All methods may be called from any thread; those that touch the disk block.
 #[derive(Debug)]
@@ -102,9 +103,14 @@ impl Farm {
         SectorReader::new(&self.reader, sector.plot_offset, sector.pieces_in_sector)
     }
 
-    /// Audits all sectors for a slot, on the current rayon pool.
-    pub fn audit(&self, global_challenge: &Blake3Hash, solution_range: SolutionRange) -> AuditOutcome {
-        audit_plot(&self.reader, self.reader.path(), &self.sectors(), global_challenge, solution_range)
+    /// Audits the sectors for a slot, all or those that can be begun before `until`, on the current rayon pool.
+    pub fn audit(
+        &self,
+        global_challenge: &Blake3Hash,
+        solution_range: SolutionRange,
+        until: Option<Instant>,
+    ) -> AuditOutcome {
+        audit_plot(&self.reader, self.reader.path(), &self.sectors(), global_challenge, solution_range, until)
     }
 
     /// Begins to write a sector in the place of whatever is there.

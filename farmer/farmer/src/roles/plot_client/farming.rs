@@ -29,8 +29,6 @@ pub struct Farming {
     pub counter: Counter,
     /// Lets each slot through once.
     pub gate: Arc<Mutex<SlotGate>>,
-    /// Threads of the audits.
-    pub pool: Arc<rayon::ThreadPool>,
     /// Time from a slot to the end of its usefulness.
     pub farming_timeout: Duration,
     /// Counters.
@@ -65,13 +63,13 @@ impl Farming {
     /// Answers one slot with one farm.
     async fn answer(self: Arc<Self>, handle: Arc<FarmHandle>, slot: Slot) {
         if handle.auditing.swap(true, Ordering::AcqRel) {
-            self.metrics.slots_skipped.inc();
-            tracing::warn!(slot = slot.number, farm = %handle.farm.id(), "Slot skipped: still at the previous one");
+            tracing::debug!(slot = slot.number, farm = %handle.farm.id(), "Slot skipped: still at an earlier one");
+            handle.skipped();
             return;
         }
         let (this, audited) = (Arc::clone(&self), Arc::clone(&handle));
         let audit = tokio::task::spawn_blocking(move || {
-            let candidates = this.pool.install(|| this.audit(&audited, &slot));
+            let candidates = audited.audits.install(|| this.audit(&audited, &slot));
             audited.auditing.store(false, Ordering::Release);
             candidates
         });
@@ -91,7 +89,8 @@ impl Farming {
     fn audit(&self, handle: &FarmHandle, slot: &Slot) -> Vec<ProvableChunk> {
         let started = Instant::now();
         let farm = &handle.farm;
-        let outcome = farm.audit(&slot.challenge, slot.voting_range);
+        let outcome = farm.audit(&slot.challenge, slot.voting_range, Some(self.prover.last_start(slot)));
+        handle.audited(outcome.audited + outcome.errors.len(), outcome.left_out);
         self.metrics.audits.inc();
         self.metrics.audit_seconds.observe(started.elapsed().as_secs_f64());
         if let Some(error) = outcome.errors.first() {

@@ -2,13 +2,16 @@
 
 use super::expiry::ExpiryTable;
 use super::metrics::Metrics;
+use super::pace::Pace;
 use super::queue::PlotQueue;
+use crate::roles::Error;
 use farming::plot::{Farm, FarmEvent};
 use parking_lot::Mutex;
 use primitives::{HistorySize, PublicKey, SectorIndex};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 use tokio::sync::Notify;
 
 /// A farm at work.
@@ -23,6 +26,9 @@ pub struct FarmHandle {
     pub expiry: Mutex<ExpiryTable>,
     /// Whether an audit is running.
     pub auditing: AtomicBool,
+    /// Threads of the audits: its own, so that a slow disk takes no other farm's.
+    pub audits: rayon::ThreadPool,
+    pace: Mutex<Pace>,
     /// Sectors whose proofs failed and why; the scrub looks at them first.
     suspects: Mutex<BTreeMap<SectorIndex, String>>,
     /// Told when there is a suspect.
@@ -32,7 +38,20 @@ pub struct FarmHandle {
 
 impl FarmHandle {
     /// Queues all sectors that are missing, and enters the expiry of the others.
-    pub fn new(farm: Arc<Farm>, min_sector_lifetime: HistorySize, metrics: Metrics) -> Self {
+    ///
+    /// # Errors
+    /// When the `threads` of its audits cannot be started.
+    pub fn new(
+        farm: Arc<Farm>,
+        threads: usize,
+        min_sector_lifetime: HistorySize,
+        metrics: Metrics,
+    ) -> Result<Self, Error> {
+        let audits = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|index| format!("audit-{index}"))
+            .build()
+            .map_err(|error| Error::Internal(format!("the threads of the audits do not start: {error}")))?;
         let mut queue = PlotQueue::default();
         for sector_index in farm.sectors_to_plot() {
             queue.push_missing(sector_index);
@@ -41,16 +60,18 @@ impl FarmHandle {
         for sector in farm.sectors().iter().flatten() {
             expiry.insert(sector.sector_index, sector.sector_id, sector.history_size);
         }
-        Self {
+        Ok(Self {
             farm,
             queue: Mutex::new(queue),
             queued: Notify::new(),
             expiry: Mutex::new(expiry),
             auditing: AtomicBool::new(false),
+            audits,
+            pace: Mutex::new(Pace::new(Instant::now())),
             suspects: Mutex::default(),
             suspected: Notify::new(),
             metrics,
-        }
+        })
     }
 
     /// The farm's public key.
@@ -61,6 +82,31 @@ impl FarmHandle {
     /// Sectors that are plotted.
     pub fn plotted(&self) -> usize {
         self.farm.sectors().iter().flatten().count()
+    }
+
+    /// A slot came while the farm was still at an earlier one.
+    pub fn skipped(&self) {
+        self.metrics.slots_skipped.inc(&self.farm.id().to_string());
+        let mut pace = self.pace.lock();
+        pace.skip();
+        self.name_if_slow(&mut pace);
+    }
+
+    /// A slot was answered with `reached` sectors, the others were `left_out` for want of time.
+    pub fn audited(&self, reached: usize, left_out: usize) {
+        if left_out > 0 {
+            self.metrics.sectors_left_out.inc_by(&self.farm.id().to_string(), left_out as u64);
+        }
+        let mut pace = self.pace.lock();
+        pace.answer((reached + left_out) as u64, reached as u64);
+        self.name_if_slow(&mut pace);
+    }
+
+    fn name_if_slow(&self, pace: &mut Pace) {
+        if let Some(shortfall) = pace.report(Instant::now()) {
+            let directory = self.farm.directory().display();
+            tracing::warn!(farm = %self.farm.id(), %directory, "This farm is too slow: {shortfall}; see what else uses its disk, or whether the disk fails");
+        }
     }
 
     /// A sector has been found damaged and is a dummy now: it is plotted anew.

@@ -10,8 +10,10 @@ use prometheus_client::metrics::histogram::Histogram;
 pub struct Metrics {
     /// Slots, each once.
     pub slots_seen: Counter,
-    /// Audits that were left out because the farm was still at the previous one.
-    pub slots_skipped: Counter,
+    /// Audits that were left out because the farm was still at an earlier one, by farm.
+    pub slots_skipped: LabelledCounter,
+    /// Sectors that an audit did not reach in time, by farm.
+    pub sectors_left_out: LabelledCounter,
     /// Audits of a farm for a slot.
     pub audits: Counter,
     /// Sectors that could not be read by an audit.
@@ -57,8 +59,16 @@ impl Metrics {
     pub fn new(status: &Status) -> Self {
         Self {
             slots_seen: status.counter("slots_seen", "Slots, each once"),
-            slots_skipped: status
-                .counter("slots_skipped", "Audits left out because the previous one was running"),
+            slots_skipped: status.labelled_counter(
+                "slots_skipped",
+                "farm",
+                "Audits left out because an earlier one was running",
+            ),
+            sectors_left_out: status.labelled_counter(
+                "sectors_left_out",
+                "farm",
+                "Sectors that an audit did not reach in time",
+            ),
             audits: status.counter("audits", "Audits of a farm for a slot"),
             audit_errors: status.counter("audit_errors", "Sectors that an audit could not read"),
             candidates: status.counter("candidates", "Winning chunks that are encoded"),

@@ -82,6 +82,11 @@ enum Failure {
     Other(String),
 }
 
+/// When a proof has to be there, so that it can be handed in.
+fn proof_deadline(slot: &Slot) -> Instant {
+    slot.deadline.checked_sub(HAND_IN).unwrap_or(slot.deadline)
+}
+
 impl Prover {
     /// The solution of a winning chunk; none when it cannot be had, which is counted and logged.
     pub async fn prove(&self, handle: &FarmHandle, slot: &Slot, chunk: ProvableChunk) -> Option<Solution> {
@@ -132,14 +137,18 @@ impl Prover {
         self.race(slot, input).await
     }
 
+    /// When a proof has to be begun on this host to be in time.
+    pub fn last_start(&self, slot: &Slot) -> Instant {
+        proof_deadline(slot).checked_sub(self.bench.estimate().mul_f64(1.2)).unwrap_or(slot.arrived)
+    }
+
     /// Asks a proof-server, and begins to help itself when there is none, or when one is slower than usual and waiting
     /// any longer would leave no time.
     async fn race(&self, slot: &Slot, input: ProofInput) -> Result<Solution, Failure> {
-        let deadline = slot.deadline.checked_sub(HAND_IN).unwrap_or(slot.deadline);
-        let last_start = deadline.checked_sub(self.bench.estimate().mul_f64(1.2)).unwrap_or(slot.arrived);
+        let deadline = proof_deadline(slot);
         let own_start = match self.habit.lock().patience() {
             Duration::ZERO => slot.arrived,
-            patience => last_start.max(Instant::now() + patience),
+            patience => self.last_start(slot).max(Instant::now() + patience),
         };
         let remote = self.remote(slot, &input, deadline);
         tokio::pin!(remote);
