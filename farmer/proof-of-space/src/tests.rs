@@ -32,6 +32,7 @@ fn all_proofs(table: &crate::Table<'_>) -> Vec<(SBucket, PosProof)> {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "whole tables take days there")]
 fn every_instruction_set_and_number_of_threads_makes_the_reference_tables() {
     let seed = seed("proof-of-space/reference");
     let reference = ReferenceTables::new(&seed);
@@ -56,6 +57,7 @@ fn every_instruction_set_and_number_of_threads_makes_the_reference_tables() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "whole tables take days there")]
 fn verification_agrees_with_the_plain_one() {
     let seed = seed("proof-of-space/verification");
     let mut generator = TableGenerator::new();
@@ -81,6 +83,7 @@ fn verification_agrees_with_the_plain_one() {
 
 /// Two entries with equal y, from as deep as table 1: the order of their parents decides, then that of the parents'.
 #[test]
+#[cfg_attr(miri, ignore = "whole tables take days there")]
 fn equal_y_are_ordered_by_their_parents() {
     let seed = seed("proof-of-space/order");
     let mut keystream = Keystream::new(&seed);
@@ -97,6 +100,7 @@ fn equal_y_are_ordered_by_their_parents() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "whole tables take days there")]
 fn a_generator_forgets_its_previous_seed() {
     let (first, second) = (seed("proof-of-space/first"), seed("proof-of-space/second"));
     let mut generator = TableGenerator::new();
@@ -106,6 +110,7 @@ fn a_generator_forgets_its_previous_seed() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "whole tables take days there")]
 fn an_overfull_bucket_takes_refuge_in_the_reference_generator() {
     let seed = seed("proof-of-space/overfull");
     let mut generator = TableGenerator::new();
