@@ -4,7 +4,7 @@
 //! A slice of a slot exists only in `Present` and `Draining`, and its bytes are written only in `Writing`: this is what
 //! makes the slices of `mapping` sound.
 
-mod directory;
+pub(crate) mod directory;
 
 use crate::error::StoreError;
 use crate::extent::Extent;

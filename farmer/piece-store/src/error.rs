@@ -32,6 +32,12 @@ pub enum StoreError {
         /// Directory of the store.
         path: PathBuf,
     },
+    /// There is no store.
+    #[error("{} is no piece store: it has no manifest.bin", path.display())]
+    NotAStore {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A file begins with something else than the magic of its format.
     #[error("{} is not a {expected} of a piece store: it begins with {found}", path.display())]
     WrongMagic {

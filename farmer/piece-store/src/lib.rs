@@ -20,6 +20,8 @@
 //! reference-counted buffer. A slot is not reused while a reference to it lives. Writing goes through the file, never
 //! through the mapping, so a full disk is an error and not a signal.
 //!
+//! **Looking.** [`StoreInspection`] reads a store without opening it, also while another process has it open.
+//!
 //! Architecture invariant: this crate knows nothing of the network, of async runtimes or of KZG. It blocks; callers run
 //! it where blocking is allowed.
 
@@ -29,6 +31,7 @@ mod extent;
 mod faults;
 mod format;
 mod full;
+mod inspection;
 mod mapping;
 mod options;
 mod piece_ref;
@@ -39,6 +42,7 @@ mod crash_consistency;
 
 pub use error::StoreError;
 pub use full::FullPieceStore;
+pub use inspection::{BrokenExtent, SlotContents, StoreInspection};
 pub use options::{Capacity, ItemKind, StoreOptions};
 pub use piece_ref::PieceRef;
 pub use sharded::ShardedPieceStore;

@@ -1,20 +1,25 @@
 //! The directory of a store: lock, manifest, and what the last process left behind.
 
+use super::MAX_EXTENTS;
 use crate::error::StoreError;
 use crate::extent;
-use crate::format::{Manifest, StoreKind};
+use crate::format::{MANIFEST_SIZE, Manifest, StoreKind};
 use crate::options::{MAX_SLOTS_PER_EXTENT, StoreOptions};
 use parking_lot::Mutex;
 use primitives::rpc::GenesisHash;
 use std::fs::{self, File, TryLockError};
 use std::hash::{BuildHasher, Hasher, RandomState};
-use std::io;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-const MANIFEST: &str = "manifest.bin";
+/// File that says what the store is.
+pub(crate) const MANIFEST: &str = "manifest.bin";
 const LOCK: &str = "lock";
 const IN_USE: &str = "in-use";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+/// A boot id has 37 bytes.
+const BOOT_ID_MAX: u64 = 256;
 
 #[derive(Debug)]
 pub(super) struct Directory {
@@ -47,6 +52,58 @@ fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError>
         return Err(StoreError::io("write", &path, error));
     }
     extent::sync_directory(directory)
+}
+
+/// The manifest of the store in `path`; none if there is no store.
+pub(crate) fn read_manifest(path: &Path) -> Result<Option<Manifest>, StoreError> {
+    let file_path = path.join(MANIFEST);
+    let io = |action, error| StoreError::io(action, &file_path, error);
+    let file = match File::open(&file_path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(io("open", error)),
+    };
+    let found = file.metadata().map_err(|error| io("stat", error))?.len();
+    let expected = MANIFEST_SIZE as u64;
+    if found != expected {
+        return Err(StoreError::WrongLength { path: file_path, expected, found });
+    }
+    let mut bytes = [0; MANIFEST_SIZE];
+    file.read_exact_at(&mut bytes, 0).map_err(|error| io("read", error))?;
+    Manifest::decode(&bytes, &file_path).map(Some)
+}
+
+/// Whether a process has the store in `path` open.
+pub(crate) fn is_locked(path: &Path) -> Result<bool, StoreError> {
+    let file_path = path.join(LOCK);
+    let file = match File::open(&file_path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(StoreError::io("open", &file_path, error)),
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(StoreError::io("lock", &file_path, error)),
+    }
+}
+
+/// Numbers of the extents in `path`, ascending.
+pub(crate) fn scan(path: &Path) -> Result<impl Iterator<Item = u32>, StoreError> {
+    let mut numbers = Vec::new();
+    let entries = fs::read_dir(path).map_err(|error| StoreError::io("list", path, error))?;
+    for entry in entries {
+        let entry = entry.map_err(|error| StoreError::io("list", path, error))?;
+        numbers.extend(entry.file_name().to_str().and_then(extent::number));
+    }
+    numbers.sort_unstable();
+    match numbers.last() {
+        Some(&last) if u64::from(last) >= MAX_EXTENTS => Err(StoreError::Damaged {
+            path: extent::path(path, last),
+            what: "its number is beyond what a store can address",
+        }),
+        _ => Ok(numbers.into_iter()),
+    }
 }
 
 impl Directory {
@@ -91,13 +148,13 @@ impl Directory {
     }
 
     fn manifest_of(path: &Path, kind: StoreKind, options: &StoreOptions) -> Result<Manifest, StoreError> {
-        let file = path.join(MANIFEST);
-        let manifest = match fs::read(&file) {
-            Ok(bytes) => Manifest::decode(&bytes, &file)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+        let manifest = match read_manifest(path)? {
+            Some(manifest) => manifest,
+            None => {
                 // Extents without a manifest are someone's data: never begin a new store over them.
-                if Self::scan(path)?.next().is_some() {
-                    return Err(StoreError::Damaged { path: file, what: "it is missing beside extents" });
+                if scan(path)?.next().is_some() {
+                    let what = "it is missing beside extents";
+                    return Err(StoreError::Damaged { path: path.join(MANIFEST), what });
                 }
                 let manifest = Manifest {
                     kind,
@@ -109,7 +166,6 @@ impl Directory {
                 replace(path, MANIFEST, &manifest.encode())?;
                 manifest
             }
-            Err(error) => return Err(StoreError::io("read", &file, error)),
         };
         if manifest.kind != kind {
             return Err(StoreError::WrongKind {
@@ -133,7 +189,11 @@ impl Directory {
     fn take_over(path: &Path) -> Result<(bool, bool), StoreError> {
         let file = path.join(IN_USE);
         let boot_id = fs::read_to_string(BOOT_ID).unwrap_or_default();
-        let before = match fs::read_to_string(&file) {
+        let read = |file: File| {
+            let mut text = String::new();
+            file.take(BOOT_ID_MAX).read_to_string(&mut text).map(|_| text)
+        };
+        let before = match File::open(&file).and_then(read) {
             Ok(before) => Some(before),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             // What cannot be understood counts as the worst case.
@@ -148,19 +208,8 @@ impl Directory {
         Ok((before.is_some(), after_power_loss))
     }
 
-    fn scan(path: &Path) -> Result<impl Iterator<Item = u32>, StoreError> {
-        let mut numbers = Vec::new();
-        let entries = fs::read_dir(path).map_err(|error| StoreError::io("list", path, error))?;
-        for entry in entries {
-            let entry = entry.map_err(|error| StoreError::io("list", path, error))?;
-            numbers.extend(entry.file_name().to_str().and_then(extent::number));
-        }
-        numbers.sort_unstable();
-        Ok(numbers.into_iter())
-    }
-
     pub(super) fn extent_numbers(&self) -> Result<impl Iterator<Item = u32>, StoreError> {
-        Self::scan(&self.path)
+        scan(&self.path)
     }
 
     pub(super) fn path(&self) -> &Path {
