@@ -130,7 +130,16 @@ fn one_farmer_at_a_time() {
     let another = open(&FarmOptions::existing(directory.path(), FarmMode::ReadOnly));
     assert!(matches!(Farm::open(&options), Err(FarmError::Locked { .. })));
     drop((reader, another));
+    // Who takes no lock keeps nobody out and is kept out by nobody, and changes nothing.
+    let farmer = open(&FarmOptions::existing(directory.path(), FarmMode::ReadWrite));
+    let before = files(directory.path());
+    let onlooker = open(&FarmOptions::existing(directory.path(), FarmMode::Unlocked));
+    assert_eq!(onlooker.id(), farmer.id());
+    assert!(matches!(onlooker.write_sector(0), Err(FarmError::ReadOnly { .. })));
+    drop(farmer);
     assert!(taken());
+    drop((onlooker, open(&FarmOptions::existing(directory.path(), FarmMode::ReadWrite))));
+    assert!(files(directory.path()) == before);
 }
 
 #[test]

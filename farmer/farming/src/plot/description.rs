@@ -104,24 +104,21 @@ fn lock(file: &File, path: &Path, operation: FlockOperation) -> Result<(), FarmE
     }
 }
 
-/// Reads and locks the description of the farm in `directory`; none if there is none.
+/// Reads and, if asked to, locks the description of the farm in `directory`; none if there is none.
 pub(super) fn open(
     directory: &Path,
-    exclusive: bool,
+    operation: Option<FlockOperation>,
 ) -> Result<Option<(FarmDescription, FarmLock)>, FarmError> {
     let path = directory.join(DESCRIPTION_FILE);
-    let operation = if exclusive {
-        FlockOperation::NonBlockingLockExclusive
-    } else {
-        FlockOperation::NonBlockingLockShared
-    };
     for _ in 0..LOCK_TRIES {
         let mut file = match File::open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(io_at(&path, "open it")(error)),
         };
-        lock(&file, &path, operation)?;
+        if let Some(operation) = operation {
+            lock(&file, &path, operation)?;
+        }
         // Between opening and locking, the file may have been replaced by one with a lock of its own.
         let (held, there) = (file.metadata(), std::fs::metadata(&path));
         let (Ok(held), Ok(there)) = (held, there) else { continue };
@@ -214,7 +211,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         for text in ["", "{}", r#"{"v1":{}}"#, r#"{"v0":{"id":"x"}}"#] {
             std::fs::write(directory.path().join(DESCRIPTION_FILE), text).unwrap();
-            assert!(matches!(open(directory.path(), true), Err(FarmError::Description { .. })), "{text}");
+            assert!(matches!(open(directory.path(), None), Err(FarmError::Description { .. })), "{text}");
         }
     }
 }

@@ -169,9 +169,12 @@ impl Farm {
     }
 
     fn lose_sector(&self, sector_index: SectorIndex, reason: LostSector) -> Result<FarmEvent, FarmError> {
+        let directory = self.directory.display();
         let event = FarmEvent::SectorLost { sector_index, reason };
-        tracing::warn!(farm = %self.id(), directory = %self.directory.display(), "{event}");
-        if !self.read_only {
+        if self.read_only {
+            tracing::warn!(farm = %self.id(), %directory, sector_index, "A sector is damaged; nothing was changed");
+        } else {
+            tracing::warn!(farm = %self.id(), %directory, "{event}");
             self.forget_sector(sector_index)?;
         }
         Ok(event)

@@ -3,7 +3,7 @@
 use super::{FarmError, LostSector, SectorState, io_at};
 use crate::sector::BucketIndex;
 use parity_scale_codec::{Decode, Encode};
-use primitives::farms::RESERVED_METADATA;
+use primitives::farms::{FarmGeometry, RESERVED_METADATA};
 use primitives::sectors::SectorMetadata;
 use primitives::{Blake3Checksummed, PublicKey, SectorIndex};
 use rayon::prelude::*;
@@ -111,13 +111,14 @@ impl MetadataFile {
         Ok(())
     }
 
-    /// Reads the states of all counted sectors, on all threads of the current pool.
+    /// Reads the states of all counted sectors that the farm has, on all threads of the current pool.
     pub(super) fn read_states(
         &self,
         public_key: &PublicKey,
-        pieces_in_sector: u16,
+        geometry: FarmGeometry,
     ) -> Vec<Result<Arc<SectorState>, NoSector>> {
-        (0..self.count)
+        let FarmGeometry { pieces_in_sector, sectors } = geometry;
+        (0..self.count.min(sectors))
             .into_par_iter()
             .map_init(
                 || vec![0; SectorMetadata::ENCODED_SIZE],

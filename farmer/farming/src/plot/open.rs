@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 use primitives::farms::{FarmGeometry, MAX_SECTORS};
 use primitives::rpc::GenesisHash;
 use primitives::{SectorGeometry, SectorIndex};
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, statvfs};
 use rustix::io::Errno;
 use std::collections::HashSet;
 use std::fs::{File, OpenOptions};
@@ -42,6 +42,14 @@ pub enum FarmMode {
     ReadWrite,
     /// Nothing is changed. Farms of metadata version 1 can be opened, too.
     ReadOnly,
+    /// As [`Self::ReadOnly`], without the lock: somebody else may have the farm open and change it meanwhile.
+    Unlocked,
+}
+
+impl FarmMode {
+    fn is_read_only(self) -> bool {
+        matches!(self, Self::ReadOnly | Self::Unlocked)
+    }
 }
 
 /// Which farm to open, and how.
@@ -124,8 +132,12 @@ pub(super) fn open(options: &FarmOptions) -> Result<Opened, FarmError> {
     }
     // Twice: somebody else may make the farm between the look and the attempt.
     for _ in 0..2 {
-        let exclusive = options.mode != FarmMode::ReadOnly;
-        if let Some((description, lock)) = description::open(directory, exclusive)? {
+        let operation = match options.mode {
+            FarmMode::Create | FarmMode::ReadWrite => Some(FlockOperation::NonBlockingLockExclusive),
+            FarmMode::ReadOnly => Some(FlockOperation::NonBlockingLockShared),
+            FarmMode::Unlocked => None,
+        };
+        if let Some((description, lock)) = description::open(directory, operation)? {
             let (farm, events) = Opening { options, events: Vec::new() }.run(description, lock)?;
             log(&farm, &events);
             return Ok((farm, events));
@@ -147,6 +159,9 @@ fn log(farm: &Farm, events: &[FarmEvent]) {
         match event {
             FarmEvent::Created { .. } | FarmEvent::Grown { .. } | FarmEvent::Shrunk { .. } => {
                 tracing::info!(farm = %farm.id(), %directory, "{event}");
+            }
+            FarmEvent::SectorLost { sector_index, .. } if farm.read_only => {
+                tracing::warn!(farm = %farm.id(), %directory, sector_index, "A sector is damaged; nothing was changed");
             }
             _ => tracing::warn!(farm = %farm.id(), %directory, "{event}"),
         }
@@ -260,7 +275,7 @@ impl Opening<'_> {
     }
 
     fn read_only(&self) -> bool {
-        self.options.mode == FarmMode::ReadOnly
+        self.options.mode.is_read_only()
     }
 
     fn run(mut self, mut description: FarmDescription, mut lock: FarmLock) -> Result<Opened, FarmError> {
@@ -479,7 +494,7 @@ impl Opening<'_> {
         let pieces_in_sector = geometry.pieces_in_sector;
         let sector_size = SectorGeometry::new(pieces_in_sector).sector_size() as u64;
         let mut sectors = vec![None; usize::from(geometry.sectors)];
-        let states = metadata.read_states(&description.public_key(), pieces_in_sector);
+        let states = metadata.read_states(&description.public_key(), geometry);
         for (sector_index, (state, slot)) in states.into_iter().zip(&mut sectors).enumerate() {
             let sector_end = (sector_index as u64 + 1) * sector_size;
             let reason = match state {
