@@ -171,6 +171,21 @@ impl fmt::Debug for Kzg {
     }
 }
 
+/// Runs `make` on threads that do nothing else.
+///
+/// A thread of a rayon pool that waits for parts of its work takes up other tasks meanwhile. One of those may want what is
+/// being made, and would wait for ever for the task below it on its own stack.
+fn aside<T: Send>(make: impl FnOnce() -> T + Send) -> T {
+    let threads = rayon::current_num_threads();
+    let work = || match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(make),
+        Err(_) => make(),
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
 impl Kzg {
     /// KZG under this string.
     pub fn new(srs: Srs) -> Self {
@@ -204,8 +219,8 @@ impl Kzg {
     pub(crate) fn commit_point(&self, coefficients: &[Scalar]) -> G1 {
         let g1 = self.0.srs.g1();
         let table = match coefficients.len() {
-            ..=SMALL => self.0.small.get_or_init(|| FixedBase::new(&g1[..SMALL], SMALL_WINDOW)),
-            _ => self.0.large.get_or_init(|| FixedBase::new(g1, LARGE_WINDOW)),
+            ..=SMALL => self.0.small.get_or_init(|| aside(|| FixedBase::new(&g1[..SMALL], SMALL_WINDOW))),
+            _ => self.0.large.get_or_init(|| aside(|| FixedBase::new(g1, LARGE_WINDOW))),
         };
         table.multiply_sum(coefficients).unwrap_or_else(|| {
             let scalars: Vec<[u8; 32]> = coefficients.iter().map(|scalar| scalar.to_le_bytes()).collect();

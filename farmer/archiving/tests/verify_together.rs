@@ -8,6 +8,7 @@ use archiving::{
 use primitives::hashes::blake3_254_hash_to_scalar;
 use primitives::{Piece, SegmentCommitment, SegmentIndex};
 use std::path::Path;
+use std::time::Duration;
 
 /// A segment of which only the pieces at `positions` exist; the others' commitments are made up.
 fn segment(kzg: &Kzg, positions: &[usize], seed: u64) -> (SegmentCommitment, Vec<Piece>) {
@@ -76,4 +77,27 @@ fn together_is_as_strict_as_each() {
     assert!(!verify_pieces_together(&kzg, &wrong_position));
     let no_position = [PieceToVerify { piece: &pieces[0], segment_commitment: first, position: 256 }];
     assert!(!verify_pieces_together(&kzg, &no_position));
+}
+
+/// What is computed once and kept must not be waited for by a thread that, below on its stack, is computing it: rayon's
+/// threads take up other tasks while they wait.
+#[test]
+fn first_commitments_of_many_tasks_wait_for_no_one_for_ever() {
+    let srs = Srs::development(Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+    let polynomial = Polynomial::interpolate(&vec![Scalar::from_bytes_reduced(&[7]); 32_768]).unwrap();
+    let (done, finished) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        // New: the first use is what matters.
+        let kzg = Kzg::new(srs);
+        std::thread::scope(|scope| {
+            for _ in 0..40 {
+                // Each comes while others wait for parts of what the first one began.
+                scope.spawn(|| pool.install(|| kzg.commit(&polynomial)));
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        done.send(()).unwrap();
+    });
+    finished.recv_timeout(Duration::from_secs(240)).expect("tasks of one pool wait for each other");
 }
