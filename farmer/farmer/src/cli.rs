@@ -7,8 +7,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod paths;
+pub mod utilities;
 
 pub use paths::{CachePath, FarmPath, Space};
+pub use utilities::*;
 
 /// The roles of an Autonomys farming cluster and its utilities.
 #[derive(Debug, Parser)]
@@ -27,7 +29,7 @@ pub struct Cli {
 pub enum Command {
     /// Run one role of the cluster
     Cluster(ClusterArguments),
-    /// Ask or direct a running cluster
+    /// Ask, direct or measure a running cluster; look after farms and stores
     Util(UtilArguments),
 }
 
@@ -204,48 +206,6 @@ pub struct PlotClientArguments {
     /// of this, so that not all farms of the network replot at once
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = parse_seconds)]
     pub new_segment_delay_max: Duration,
-}
-
-/// `autonomys-farmer util …`
-#[derive(Debug, Args)]
-pub struct UtilArguments {
-    /// NATS.
-    #[command(flatten)]
-    pub nats: NatsArguments,
-    /// The utility.
-    #[command(subcommand)]
-    pub utility: Utility,
-}
-
-/// The utilities.
-#[derive(Debug, Subcommand)]
-pub enum Utility {
-    /// Say whether members of a role are ready; exit status 0 when all that answer are
-    Ready(ReadyArguments),
-    /// Have every cache announce itself, verify what it holds and be filled again; nothing valid is thrown away
-    ReinitializationCache(ReinitializationArguments),
-}
-
-/// `util ready`
-#[derive(Debug, Args)]
-pub struct ReadyArguments {
-    /// Role to ask: controller, sharded-cache, full-piece-sharded-cache, proof-server, plot-server, plot-client; or all
-    #[arg(value_name = "ROLE")]
-    pub role: String,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-    /// Give up after this long
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
-    pub timeout: Duration,
-}
-
-/// `util reinitialization-cache`
-#[derive(Debug, Args)]
-pub struct ReinitializationArguments {
-    /// Seconds that the caches wait before they begin
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = parse_seconds)]
-    pub delay: Duration,
 }
 
 /// A span in seconds, at most a day.

@@ -1,7 +1,15 @@
-//! The utilities: short-lived commands that ask or direct a running cluster.
+//! The utilities: short-lived commands that ask, direct or measure a running cluster, or look after farms and stores.
 
+pub mod cache_benchmark;
+pub mod farm_benchmark;
+pub mod farms;
+pub mod info;
+pub mod latencies;
+pub mod output;
 pub mod ready;
 pub mod reinitialize;
+pub mod scrub;
+pub mod verify_piece;
 
 use crate::cli::{NatsArguments, UtilArguments, Utility};
 use crate::roles::Error;
@@ -18,14 +26,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// # Errors
 /// When it fails, or what it asks about is not as it should be.
 pub async fn run(arguments: UtilArguments, shutdown: Shutdown) -> Result<(), Error> {
-    let UtilArguments { nats, utility } = arguments;
+    let UtilArguments { nats, srs, utility } = arguments;
     let work = async {
         match utility {
             Utility::Ready(arguments) => ready::run(&nats, arguments).await,
             Utility::ReinitializationCache(arguments) => reinitialize::run(&nats, arguments).await,
+            Utility::ShardedCacheBenchmark(arguments) => cache_benchmark::run(&nats, srs, arguments).await,
+            Utility::VerifyPiece(arguments) => verify_piece::run(&nats, srs, arguments).await,
+            Utility::Scrub(arguments) => scrub::run(arguments).await,
+            Utility::Info(arguments) => info::run(&nats, arguments).await,
+            Utility::Benchmark(benchmark) => farm_benchmark::run(srs, benchmark).await,
         }
     };
-    shutdown.unless_triggered(work).await.unwrap_or(Ok(()))
+    let stopped = || Err(Error::Unavailable("stopped before it was done".into()));
+    shutdown.unless_triggered(work).await.unwrap_or_else(stopped)
 }
 
 /// Connects to NATS, or says within seconds that it is not there.

@@ -3,7 +3,7 @@
 
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
-use farmer::cli::{Cli, Command, Role, Space, Utility};
+use farmer::cli::{CacheItemType, Cli, Command, Role, Space, Utility};
 
 /// What the guides put before every role, the repeated server included.
 const CLUSTER: &str = "autonomys-farmer cluster --nats-server nats://192.168.1.1:4222 --nats-server \
@@ -66,6 +66,36 @@ fn utilities_of_the_guides() {
         assert_eq!(util.nats.nats_servers, ["nats://192.168.200.6:4222"]);
         let Utility::ReinitializationCache(arguments) = util.utility else { panic!() };
         assert!(arguments.delay.is_zero());
+    }
+    let line = "autonomys-farmer util sharded-cache-benchmark --nats-servers nats://192.168.0.2:4222 --sectors 256 \
+                --epoch 1 --cache-item-type split-parity-piece";
+    let Command::Util(util) = parse(line).unwrap().command else { panic!() };
+    let Utility::ShardedCacheBenchmark(arguments) = util.utility else { panic!() };
+    assert_eq!((arguments.sectors.get(), arguments.epoch.get()), (256, 1));
+    assert_eq!(arguments.cache_item_type, CacheItemType::SplitParityPiece);
+    // As the maker's readme has it: in the directory in which the export ran.
+    let line = "autonomys-farmer util verify-piece --nats-server nats://192.168.1.1:4222 --nats-server \
+                nats://192.168.1.2:4222 --nats-server nats://192.168.1.3:4222";
+    let Command::Util(util) = parse(line).unwrap().command else { panic!() };
+    assert_eq!(util.nats.nats_servers.len(), 3);
+    let Utility::VerifyPiece(arguments) = util.utility else { panic!() };
+    assert_eq!(arguments.stores, [std::path::Path::new("full-cache-tmp")]);
+}
+
+#[test]
+fn wrong_command_lines_of_utilities_are_refused() {
+    for (arguments, kind) in [
+        ("sharded-cache-benchmark --sectors 0", ErrorKind::ValueValidation),
+        ("sharded-cache-benchmark --cache-item-type sector", ErrorKind::InvalidValue),
+        ("scrub", ErrorKind::MissingRequiredArgument),
+        ("info", ErrorKind::MissingRequiredArgument),
+        ("benchmark", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("benchmark plot /a", ErrorKind::InvalidSubcommand),
+        ("benchmark audit --audits 0 /a", ErrorKind::ValueValidation),
+    ] {
+        let line = format!("autonomys-farmer util {arguments}");
+        let error = parse(&line).err().unwrap_or_else(|| panic!("{arguments} parses"));
+        assert_eq!(error.kind(), kind, "{arguments}: {error}");
     }
 }
 

@@ -152,6 +152,7 @@ async fn caches_are_filled_kept_and_repaired_whoever_leads() {
     new_leader_stores_new_segments(&chain, &mut controllers, &mut running).await;
     caches_keep_their_pieces_over_a_kill(&chain, &caches, &mut running);
     damaged_pieces_are_found_and_sent_again(&chain, &caches, &mut running);
+    utilities_find_everything_in_order(&chain, &caches);
     another_chain_is_refused(&chain).await;
 
     let output = util(&chain.nats.url(), &["ready", "all"]);
@@ -268,6 +269,28 @@ fn damaged_pieces_are_found_and_sent_again(chain: &Chain, caches: &[Cache], runn
     assert!(String::from_utf8_lossy(&output.stdout).contains("sharded-cache"), "{output:?}");
     running[1].wait_for("finds the damage", SOON, |status| status["counters"]["pieces_damaged"] == 2);
     running[1].wait_for("is filled again", LONG, cached(pieces));
+}
+
+/// What caches hold is the chain's, by its node and by its controllers, and is had as fast as they give it.
+fn utilities_find_everything_in_order(chain: &Chain, caches: &[Cache]) {
+    let (node, srs) = (format!("ws://{}", chain.node.address()), srs_cache());
+    let stores: Vec<&str> = caches.iter().map(|cache| cache.path.to_str().unwrap()).collect();
+    let common = ["--json", "--dev-srs-cache", srs.to_str().unwrap()];
+    let run = |arguments: &[&str]| {
+        let output = util(&chain.nats.url(), &[arguments, &common].concat());
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    for source in [&["--node-url", &*node][..], &[]] {
+        let value = run(&[&["verify-piece"], source, &stores].concat());
+        let good = |store: &serde_json::Value| store["good"].as_i64().unwrap();
+        let good: Vec<i64> = value["stores"].as_array().unwrap().iter().map(good).collect();
+        let all = chain.segments() as i64 * PIECES;
+        assert!(good[0] >= all - PIECES && good[1] + good[2] >= all - PIECES, "{value}");
+    }
+    let value = run(&["sharded-cache-benchmark", "--sectors", "2", "--cache-item-type", "piece"]);
+    assert_eq!((&value["failed"], &value["rejected"]), (&0.into(), &0.into()), "{value}");
+    assert!(value["pieces_per_second"].as_f64().unwrap() > 0.0, "{value}");
 }
 
 /// A controller whose node is on another chain than the cluster ends, naming both.

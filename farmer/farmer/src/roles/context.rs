@@ -104,21 +104,8 @@ impl RoleContext {
     /// # Errors
     /// When none is named, or the file is damaged or another one.
     pub async fn reference_string(&self) -> Result<Kzg, Error> {
-        let SrsArguments { srs, dev_srs_cache } = self.shared.srs.clone();
         self.status.set(State::Waiting("its reference string".into()));
-        let loading = tokio::task::spawn_blocking(move || {
-            match (srs, dev_srs_cache) {
-            (Some(path), _) => Srs::load(&path).map_err(|error| Error::Config(error.to_string())),
-            (None, Some(directory)) => Srs::development(&directory).map_err(|error| Error::Config(error.to_string())),
-            (None, None) => Err(Error::Config(
-                "no reference string: name the live network's file (eth-public-parameters.bin) with --srs FILE or \
-                 AUTONOMYS_SRS, or, for a development chain only, give --dev-srs-cache DIR"
-                    .into(),
-            )),
-        }
-        });
-        let loaded = self.unless_stopped(loading).await?;
-        let srs = loaded.map_err(|error| Error::Internal(error.to_string()))??;
+        let srs = self.unless_stopped(load_reference_string(self.shared.srs.clone())).await??;
         self.about.lock().srs_digest = Some(srs.digest());
         if srs.kind() == SrsKind::Development {
             tracing::warn!(digest = %srs.digest(), "INSECURE development reference string: anyone can forge proofs under it");
@@ -228,6 +215,24 @@ impl RoleContext {
     pub fn shared(&self) -> &Shared {
         &self.shared
     }
+}
+
+const NO_REFERENCE_STRING: &str = "no reference string: name the live network's file (eth-public-parameters.bin) with \
+                                   --srs FILE or AUTONOMYS_SRS, or, for a development chain only, give --dev-srs-cache \
+                                   DIR";
+
+/// Loads the reference string that the command line names.
+///
+/// # Errors
+/// When none is named, or the file is damaged or another one.
+pub async fn load_reference_string(arguments: SrsArguments) -> Result<Srs, Error> {
+    let SrsArguments { srs, dev_srs_cache } = arguments;
+    let loading = tokio::task::spawn_blocking(move || match (srs, dev_srs_cache) {
+        (Some(path), _) => Srs::load(&path).map_err(|error| Error::Config(error.to_string())),
+        (None, Some(cache)) => Srs::development(&cache).map_err(|error| Error::Config(error.to_string())),
+        (None, None) => Err(Error::Config(NO_REFERENCE_STRING.into())),
+    });
+    loading.await.map_err(|error| Error::Internal(error.to_string()))?
 }
 
 /// Makes statuses of a member; cheap to clone.

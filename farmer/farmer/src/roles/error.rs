@@ -13,6 +13,9 @@ pub enum Error {
     /// Something that the role needs and cannot wait for is not there.
     #[error("{0}")]
     Unavailable(String),
+    /// Something that was looked at is damaged.
+    #[error("{0}")]
+    Damaged(String),
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
@@ -47,12 +50,13 @@ impl Error {
         Self::Io { action, path: path.to_owned(), source }
     }
 
-    /// Exit status of the process: 78 configuration, 69 unavailable, 74 input or output, 71 system, 70 defect,
-    /// 0 for a shutdown.
+    /// Exit status of the process: 78 configuration, 69 unavailable, 65 damaged data, 74 input or output, 71 system, 70
+    /// defect, 0 for a shutdown.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Config(_) => 78,
             Self::Unavailable(_) => 69,
+            Self::Damaged(_) => 65,
             Self::Io { .. } => 74,
             Self::Listen { .. } => 71,
             Self::Stopped => 0,

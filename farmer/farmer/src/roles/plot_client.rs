@@ -79,8 +79,7 @@ pub async fn serve(
     let metrics = Metrics::new(&context.status);
     let protocol_info = chain.info.protocol_info;
     let opened = context.unless_stopped(farms::open_farms(arguments, &chain.info)).await??;
-    let threads = (AUDIT_THREADS / opened.len().max(1))
-        .clamp(*AUDIT_THREADS_PER_FARM.start(), *AUDIT_THREADS_PER_FARM.end());
+    let threads = audit_threads(opened.len());
     let lifetime = protocol_info.min_sector_lifetime;
     let handle = |farm| FarmHandle::new(farm, threads, lifetime, metrics.clone()).map(Arc::new);
     let handles: Vec<_> = opened.into_iter().map(handle).collect::<Result<_, _>>()?;
@@ -129,6 +128,11 @@ pub async fn serve(
         tracing::debug!("Some tasks did not end in time");
     }
     Ok(())
+}
+
+/// Threads of each farm's audits where there are so many farms.
+pub fn audit_threads(farms: usize) -> usize {
+    (AUDIT_THREADS / farms.max(1)).clamp(*AUDIT_THREADS_PER_FARM.start(), *AUDIT_THREADS_PER_FARM.end())
 }
 
 async fn count(handles: Vec<Arc<FarmHandle>>, metrics: Metrics) {

@@ -3,11 +3,13 @@
 use crate::roles::Error;
 use cluster::contract::InstanceId;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// File that keeps an instance's identity.
 const INSTANCE_FILE: &str = "instance-id";
+/// It has 27 bytes.
+const FILE_SIZE_MAX: u64 = 256;
 
 /// Where an instance's identity comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,7 +37,11 @@ impl Home {
         let Self::Kept(directory) = self else { return Ok(InstanceId::generate()) };
         fs::create_dir_all(directory).map_err(|error| Error::io("create", directory, error))?;
         let path = directory.join(INSTANCE_FILE);
-        match fs::read_to_string(&path) {
+        let read = |file: fs::File| {
+            let mut text = String::new();
+            file.take(FILE_SIZE_MAX).read_to_string(&mut text).map(|_| text)
+        };
+        match fs::File::open(&path).and_then(read) {
             Ok(text) => text.trim().parse().map_err(|_| {
                 let path = path.display();
                 Error::Config(format!(

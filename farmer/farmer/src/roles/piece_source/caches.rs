@@ -72,6 +72,7 @@ impl Caches {
             .iter_mut()
             .map(|(index, piece)| PieceWanted::new(*index, &mut piece.as_bytes_mut()[..]))
             .collect();
+        let asked = Instant::now();
         let asking = async {
             let mut connection = self.pool.get(cache.address).await?;
             connection.get_pieces(ItemType::Piece, &mut wanted).await
@@ -92,7 +93,7 @@ impl Caches {
         drop(wanted);
         for ((index, piece), found) in pieces.into_iter().zip(found) {
             if found {
-                collection.put(index, piece, from);
+                collection.put(index, piece, from, asked);
             }
         }
         result

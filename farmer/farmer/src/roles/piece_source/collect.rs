@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 use primitives::{Piece, PieceIndex};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// First wait before the sources are asked again for what is missing.
@@ -22,6 +22,8 @@ pub struct Arrival {
     pub piece: Piece,
     /// Who gave it, for the log.
     pub from: Arc<str>,
+    /// From the request that it came with to its arrival.
+    pub took: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -43,11 +45,11 @@ impl Collection {
         Self { wanted, arrived: Mutex::default() }
     }
 
-    /// Enters a piece; one that nobody wants or that is there already is dropped.
-    pub fn put(&self, index: PieceIndex, piece: Piece, from: &Arc<str>) {
+    /// Enters a piece that was asked for at `asked`; one that nobody wants or that is there already is dropped.
+    pub fn put(&self, index: PieceIndex, piece: Piece, from: &Arc<str>, asked: Instant) {
         let mut arrived = self.arrived.lock();
         if self.wanted.contains(&index) && !arrived.good.contains_key(&index) {
-            let arrival = Arrival { index, piece, from: Arc::clone(from) };
+            let arrival = Arrival { index, piece, from: Arc::clone(from), took: asked.elapsed() };
             arrived.unchecked.entry(index).or_insert(arrival);
         }
     }
@@ -205,7 +207,7 @@ mod tests {
                 if missing.contains(index) && round >= *from_round {
                     let mut piece = Piece::zeroed();
                     piece.as_bytes_mut()[0] = u8::from(self.lies);
-                    collection.put(PieceIndex(*index), piece, &"scripted".into());
+                    collection.put(PieceIndex(*index), piece, &"scripted".into(), super::Instant::now());
                 }
             }
         }

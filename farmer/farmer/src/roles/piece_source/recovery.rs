@@ -10,6 +10,7 @@ use futures::StreamExt;
 use primitives::{Piece, PieceIndex, SegmentIndex};
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Segments recovered for one sector before others are asked: each takes about a minute of two cores.
 const SEGMENTS_MAX: usize = 4;
@@ -75,6 +76,7 @@ impl Source for Reconstruction {
         let segments: BTreeSet<_> = missing.iter().map(|index| index.segment_index()).collect();
         let from: Arc<str> = "reconstruction".into();
         for segment in segments.into_iter().take(SEGMENTS_MAX) {
+            let begun = Instant::now();
             let Some(places) = self.gather(segment, &missing).await else { continue };
             tracing::info!(%segment, "Recovering missing pieces of a segment from others");
             let (kzg, pool) = (self.kzg.clone(), Arc::clone(&self.pool));
@@ -83,7 +85,7 @@ impl Source for Reconstruction {
             match recovery.await {
                 Ok(Ok(pieces)) => {
                     for (index, piece) in segment.piece_indices().zip(pieces) {
-                        collection.put(index, piece, &from);
+                        collection.put(index, piece, &from, begun);
                     }
                 }
                 Ok(Err(error)) => tracing::error!(%segment, "A segment cannot be recovered: {error}"),
@@ -110,8 +112,9 @@ impl Source for Controllers {
         let from = &from;
         let missing: Vec<_> = collection.missing().into_iter().take(REQUESTS_MAX).collect();
         let requests = missing.into_iter().map(|index| async move {
+            let asked = Instant::now();
             match self.client.request(&PieceRequest { index }).await {
-                Ok(Some(piece)) => collection.put(index, piece, from),
+                Ok(Some(piece)) => collection.put(index, piece, from, asked),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%index, "No piece from a controller: {error}"),
             }
