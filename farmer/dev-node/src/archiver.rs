@@ -87,10 +87,16 @@ impl Thread<'_> {
         Ok(())
     }
 
-    /// While segments are to be archived ahead, makes blocks until `number`; false when enough is archived.
+    /// While segments are to be archived ahead, makes blocks until `number`, or leaves that to the node that is followed;
+    /// false when enough is archived.
     fn go_ahead(&self, number: BlockNumber) -> Result<bool, Error> {
         let chain = &self.shared.chain;
-        if chain.history_size().map_or(0, |size| size.get()) >= self.shared.config.archive_ahead {
+        let archived = chain.history_size().map_or(0, |size| size.get()) >= self.shared.config.archive_ahead;
+        if let Some(following) = &self.shared.following {
+            // Blocks come from there, and slots once there is nothing to catch up with.
+            return Ok(!archived || !following.has_caught_up());
+        }
+        if archived {
             return Ok(false);
         }
         while chain.best().number < number {

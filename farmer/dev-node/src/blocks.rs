@@ -3,7 +3,7 @@
 //! The archived bytes of block n depend on the chain's parameters and on n alone: two chains with the same parameters
 //! have the same history, segment for segment, and a process killed between a block and its segment loses nothing.
 //! Whatever depends on time (slot, solution, signature) stands in a justification of our own engine, which archiving
-//! drops as it drops every foreign one.
+//! drops as it drops every foreign one. A fork's blocks and slots are derived from another key from its first own block on.
 
 use crate::Error;
 use crate::config::ChainParameters;
@@ -60,11 +60,20 @@ struct PayloadFile {
     first_block: u64,
 }
 
+/// Where a chain leaves the one that it followed.
+#[derive(Debug, Clone, Copy)]
+struct Fork {
+    /// The last block of both.
+    at: BlockNumber,
+    key: [u8; 32],
+}
+
 /// Makes blocks.
 #[derive(Debug, Clone)]
 pub struct BlockSource {
     parameters: ChainParameters,
     key: [u8; 32],
+    fork: Option<Fork>,
     files: Vec<PayloadFile>,
     /// The first block that carries random bytes.
     first_random: u64,
@@ -87,7 +96,27 @@ impl BlockSource {
             }
         }
         let key = blake3_hash(&(b"autonomys-dev-chain-v1", &parameters).encode()).0;
-        Ok(Self { parameters, key, files, first_random: next })
+        Ok(Self { parameters, key, fork: None, files, first_random: next })
+    }
+
+    /// The same chain up to block `at`, and another one from there on.
+    pub fn forked_at(mut self, at: BlockNumber) -> Self {
+        let key = blake3_hash_list_with_key(&self.key, &[b"fork", &at.to_le_bytes()]).0;
+        self.fork = Some(Fork { at, key });
+        self
+    }
+
+    /// The last block that this chain has in common with the one it followed.
+    pub fn fork(&self) -> Option<BlockNumber> {
+        self.fork.map(|fork| fork.at)
+    }
+
+    /// What the contents of block `number` are derived from.
+    fn key_of(&self, number: u64) -> &[u8; 32] {
+        match &self.fork {
+            Some(fork) if number > fork.at.into() => &fork.key,
+            _ => &self.key,
+        }
     }
 
     /// The chain's parameters.
@@ -96,12 +125,13 @@ impl BlockSource {
     }
 
     fn derive(&self, what: &[u8], number: u64) -> [u8; 32] {
-        blake3_hash_list_with_key(&self.key, &[what, &number.to_le_bytes()]).0
+        derive_with(self.key_of(number), what, number)
     }
 
-    /// Proof of time of a slot: on this chain a hash, not a delay.
-    pub fn proof_of_time(&self, slot: SlotNumber) -> PotOutput {
-        let output = self.derive(b"proof of time", slot);
+    /// Proof of time of a slot: on this chain a hash, not a delay. After a fork it is another one.
+    pub fn proof_of_time(&self, slot: SlotNumber, forked: bool) -> PotOutput {
+        let key = self.fork.as_ref().filter(|_| forked).map_or(&self.key, |fork| &fork.key);
+        let output = derive_with(key, b"proof of time", slot);
         PotOutput(output[..16].try_into().expect("16 of 32 bytes"))
     }
 
@@ -154,7 +184,8 @@ impl BlockSource {
             checkpoints: (0..slots)
                 .map(|slot| {
                     std::array::from_fn(|i| {
-                        half(self.derive(b"checkpoint", (number << 8) | (slot << 3) | i as u64))
+                        let index = (number << 8) | (slot << 3) | i as u64;
+                        half(derive_with(self.key_of(number), b"checkpoint", index))
                     })
                 })
                 .collect(),
@@ -165,7 +196,7 @@ impl BlockSource {
         let block_bytes = u64::from(self.parameters.block_bytes);
         if number >= self.first_random {
             let mut payload = vec![0; block_bytes as usize];
-            blake3::Hasher::new_keyed(&self.key)
+            blake3::Hasher::new_keyed(self.key_of(number))
                 .update(b"payload")
                 .update(&number.to_le_bytes())
                 .finalize_xof()
@@ -184,6 +215,10 @@ impl BlockSource {
         read().map_err(Error::file(&file.path, "read the bytes that a block carries"))?;
         Ok(payload)
     }
+}
+
+fn derive_with(key: &[u8; 32], what: &[u8], number: u64) -> [u8; 32] {
+    blake3_hash_list_with_key(key, &[what, &number.to_le_bytes()]).0
 }
 
 /// Files with their sizes in bytes, and a digest of all.
@@ -259,6 +294,23 @@ mod tests {
         let genesis = first.genesis().header.hash();
         assert_ne!(genesis, source(|config| config.pieces_in_sector += 1).genesis().header.hash());
         assert_eq!(genesis, source(|config| config.slots_per_block += 1).genesis().header.hash());
+    }
+
+    #[test]
+    fn a_fork_is_another_chain_after_its_last_common_block() {
+        let chain = source(|_| ());
+        let fork = chain.clone().forked_at(3);
+        let header =
+            |source: &BlockSource, number| source.block(number, [7; 32], &seal(1)).expect("made").header;
+        assert_eq!(header(&chain, 3), header(&fork, 3));
+        assert_ne!(header(&chain, 4), header(&fork, 4));
+        assert_ne!(
+            header(&fork, 4),
+            header(&chain.clone().forked_at(2), 4),
+            "forks differ from each other, too"
+        );
+        assert_eq!(chain.proof_of_time(9, false), fork.proof_of_time(9, false));
+        assert_ne!(chain.proof_of_time(9, false), fork.proof_of_time(9, true));
     }
 
     #[test]

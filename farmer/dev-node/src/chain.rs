@@ -5,9 +5,12 @@ use crate::blocks::{BlockSource, Seal};
 use crate::config::{ChainParameters, Config, REWARD_WINDOW_SLOTS};
 use crate::solution_range::Era;
 use node_db::{BlockId, NodeDb};
-use parity_scale_codec::DecodeAll;
+use parity_scale_codec::{DecodeAll, Encode};
 use parking_lot::{Condvar, Mutex, RwLock};
+use primitives::blocks::{BlockHeader, SignedBlock};
+use primitives::hashes::blake2b_256;
 use primitives::objects::{BlockObject, BlockObjectMapping};
+use primitives::pot::PotOutput;
 use primitives::rpc::GenesisHash;
 use primitives::{
     Blake3Hash, BlockNumber, FarmerProtocolInfo, HistorySize, SegmentHeader, SegmentIndex, Signature,
@@ -33,10 +36,49 @@ struct State {
     best: BlockId,
     last_slot: SlotNumber,
     era: Era,
+    /// Slot of the last block that this chain has in common with the one it followed, once it has left it.
+    forked_after: Option<SlotNumber>,
     /// Keys rewarded in the window, with their slots.
     rewarded: HashMap<Blake3Hash, SlotNumber>,
     /// Those of them that no block holds yet.
     unsealed: Vec<(SlotNumber, Blake3Hash)>,
+}
+
+impl State {
+    /// A block was stored.
+    fn sealed(&mut self, best: BlockId, seal: &Seal) {
+        self.best = best;
+        self.last_slot = self.last_slot.max(seal.slot);
+        self.era = seal.era;
+    }
+
+    /// Forgets rewards that are out of the window before `slot`.
+    fn forget_rewards(&mut self, slot: SlotNumber) {
+        let oldest = slot.saturating_sub(REWARD_WINDOW_SLOTS);
+        self.rewarded.retain(|_, slot| *slot >= oldest);
+    }
+}
+
+/// Why another node's block was not stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unfit {
+    /// It does not stand on the best block here.
+    #[error("its block {number} does not stand on the best block here")]
+    Parent {
+        /// Its number.
+        number: BlockNumber,
+    },
+    /// It is not what a block has to be.
+    #[error("its block {number} has {what}")]
+    Damaged {
+        /// Its number.
+        number: BlockNumber,
+        /// What is wrong.
+        what: &'static str,
+    },
+    /// It could not be stored.
+    #[error(transparent)]
+    Store(#[from] Error),
 }
 
 /// The chain; shared by all tasks.
@@ -53,7 +95,10 @@ pub(crate) struct Chain {
 impl Chain {
     /// Opens the chain in the data directory of `config`, or begins it there.
     pub(crate) fn open(config: &Config) -> Result<Self, Error> {
-        let source = BlockSource::new(config.chain_parameters(None), config.blocks.as_deref())?;
+        let mut source = BlockSource::new(config.chain_parameters(None), config.blocks.as_deref())?;
+        if let Some(at) = config.fork_at {
+            source = source.forked_at(at);
+        }
         let path = config.data.join("db");
         std::fs::create_dir_all(&config.data)
             .map_err(Error::file(&config.data, "make the data directory"))?;
@@ -81,10 +126,6 @@ impl Chain {
 
     pub(crate) fn db(&self) -> &NodeDb {
         &self.db
-    }
-
-    pub(crate) fn source(&self) -> &BlockSource {
-        &self.source
     }
 
     pub(crate) fn parameters(&self) -> &ChainParameters {
@@ -125,19 +166,61 @@ impl Chain {
             (state.best, Seal { slot, solution, signature, rewarded, era })
         };
         let block = self.source.block(parent.number + 1, parent.hash, &seal)?;
-        // The lock is not held while the database may block.
-        let best = self.db.insert_best_block(&block)?;
+        let best = self.store(&block)?;
+        let mut state = self.state.lock();
+        state.unsealed.drain(..seal.rewarded.len());
+        state.sealed(best, &seal);
+        drop(state);
+        self.best_changed.notify_all();
+        Ok(best)
+    }
+
+    /// Stores the next block as another node of the chain made it.
+    pub(crate) fn import(&self, block: &SignedBlock) -> Result<BlockId, Unfit> {
+        let parent = self.best();
+        let BlockHeader { number, parent_hash, extrinsics_root, .. } = &block.header;
+        if *number != parent.number + 1 || *parent_hash != parent.hash {
+            return Err(Unfit::Parent { number: *number });
+        }
+        if *extrinsics_root != blake2b_256(&block.extrinsics.encode()) {
+            return Err(Unfit::Damaged { number: *number, what: "a body that is not its header's" });
+        }
+        let seal = Seal::of(block).ok_or(Unfit::Damaged { number: *number, what: "no seal" })?;
+        let best = self.store(block)?;
+        let mut state = self.state.lock();
+        for (slot, key) in &seal.rewarded {
+            state.rewarded.insert(*key, *slot);
+        }
+        state.forget_rewards(seal.slot);
+        state.sealed(best, &seal);
+        drop(state);
+        self.best_changed.notify_all();
+        Ok(best)
+    }
+
+    /// Whether the last block that this chain has in common with the one it follows is there; it goes on alone then.
+    pub(crate) fn leave_at_fork(&self) -> bool {
+        let mut state = self.state.lock();
+        let left = self.source.fork().is_some_and(|at| state.best.number >= at);
+        if left && state.forked_after.is_none() {
+            state.forked_after = Some(state.last_slot);
+        }
+        left
+    }
+
+    /// Proof of time of a slot of this chain.
+    pub(crate) fn proof_of_time(&self, slot: SlotNumber) -> PotOutput {
+        let forked = self.state.lock().forked_after.is_some_and(|after| slot > after);
+        self.source.proof_of_time(slot, forked)
+    }
+
+    /// Stores a block and moves what is final. No lock is held while the database may block.
+    fn store(&self, block: &SignedBlock) -> Result<BlockId, Error> {
+        let best = self.db.insert_best_block(block)?;
         let finalized = best.number.saturating_sub(self.parameters().confirmation_depth);
         if let Some(id) = self.db.block_id(finalized)? {
             self.db.set_finalized(id)?;
         }
-        let mut state = self.state.lock();
-        state.best = best;
-        state.last_slot = state.last_slot.max(seal.slot);
-        state.era = seal.era;
-        state.unsealed.drain(..seal.rewarded.len());
-        drop(state);
-        self.best_changed.notify_all();
         Ok(best)
     }
 
@@ -163,8 +246,7 @@ impl Chain {
         }
         state.rewarded.insert(key, slot);
         state.unsealed.push((slot, key));
-        let oldest = slot.saturating_sub(REWARD_WINDOW_SLOTS);
-        state.rewarded.retain(|_, slot| *slot >= oldest);
+        state.forget_rewards(slot);
         true
     }
 
@@ -173,7 +255,7 @@ impl Chain {
         &self,
         number: BlockNumber,
     ) -> Result<(Vec<u8>, BlockObjectMapping), Error> {
-        use parity_scale_codec::{Compact, Encode};
+        use parity_scale_codec::Compact;
         let block = self.db.canonical_block(number)?;
         let mut offset = block.header.encoded_size() + Compact(block.extrinsics.len() as u32).encoded_size();
         let mut objects = Vec::with_capacity(block.extrinsics.len());
@@ -229,30 +311,45 @@ impl Chain {
 
 /// What the parameters of the chain in `db` differ in.
 fn difference(db: &NodeDb, asked: &ChainParameters) -> Result<String, Error> {
-    let genesis = db.canonical_block(0)?;
+    Ok(difference_to(&db.canonical_block(0)?, asked))
+}
+
+/// What the parameters of the chain with this genesis block differ in.
+pub(crate) fn difference_to(genesis: &SignedBlock, asked: &ChainParameters) -> String {
     let there = genesis.extrinsics.first().map(|bytes| ChainParameters::decode_all(&mut bytes.as_slice()));
-    Ok(match there {
+    match there {
         Some(Ok(there)) => there.difference(asked),
         _ => "it is no development chain's".to_owned(),
-    })
+    }
+}
+
+/// The seal of a block; none of genesis.
+fn seal_of(db: &NodeDb, config: &Config, number: BlockNumber) -> Result<Seal, Error> {
+    let missing = |what: &str| {
+        let reason = format!("block {number} has no {what}");
+        Error::Damaged { path: PathBuf::from(&config.data), reason }
+    };
+    let id = db.block_id(number)?.ok_or_else(|| missing("lookup key"))?;
+    let justifications = db.justifications(id)?.unwrap_or_default();
+    Seal::among(&justifications).ok_or_else(|| missing("seal"))
 }
 
 /// The state after the best block, from the seals of the newest blocks.
 fn recover(db: &NodeDb, config: &Config) -> Result<State, Error> {
-    let damaged = |reason: String| Error::Damaged { path: PathBuf::from(&config.data), reason };
     let best = db.best()?;
     let mut state = State {
         best,
         last_slot: 0,
         era: Era::new(config.first_solution_range()),
+        forked_after: None,
         rewarded: HashMap::new(),
         unsealed: Vec::new(),
     };
+    if let Some(at) = config.fork_at.filter(|at| *at <= best.number) {
+        state.forked_after = Some(if at == 0 { 0 } else { seal_of(db, config, at)?.slot });
+    }
     for number in (1..=best.number).rev() {
-        let missing = |what: &str| damaged(format!("block {number} has no {what}"));
-        let id = db.block_id(number)?.ok_or_else(|| missing("lookup key"))?;
-        let justifications = db.justifications(id)?.unwrap_or_default();
-        let seal = Seal::among(&justifications).ok_or_else(|| missing("seal"))?;
+        let seal = seal_of(db, config, number)?;
         if number == best.number {
             state.last_slot = seal.slot;
             state.era = seal.era;
@@ -342,7 +439,7 @@ mod tests {
         let block = chain.db().canonical_block(1).expect("read");
         let object = mapping.objects()[0];
         assert_eq!(object.hash, primitives::hashes::blake3_hash(&block.extrinsics[0]));
-        let encoded = parity_scale_codec::Encode::encode(&block.extrinsics[0]);
+        let encoded = Encode::encode(&block.extrinsics[0]);
         assert_eq!(bytes[object.offset as usize..][..encoded.len()], encoded);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{Config, DevNode};
 use clap::Parser;
-use primitives::SolutionRange;
+use primitives::{BlockNumber, SolutionRange};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -58,6 +58,17 @@ pub struct Cli {
     /// Where the INSECURE development reference string is kept [default: autonomys in the user's cache directory].
     #[arg(long, value_name = "DIR")]
     srs_cache: Option<PathBuf>,
+    /// Another development node of the same chain, as ws://HOST:PORT: its blocks and slots are replicated, and solutions
+    /// and reward signatures are passed on to it. Give the same seed and parameters as there.
+    #[arg(long, value_name = "URL")]
+    follow: Option<String>,
+    /// Stays so many blocks and slots behind the node that is followed: a node that is behind.
+    #[arg(long, value_name = "N", default_value_t = 0, requires = "follow")]
+    lag: u32,
+    /// Leaves the followed chain after this block and goes on alone, with other blocks and challenges: a fork. For good:
+    /// give it again at each start.
+    #[arg(long, value_name = "BLOCK", requires = "follow")]
+    fork_at: Option<BlockNumber>,
 }
 
 impl Cli {
@@ -77,6 +88,9 @@ impl Cli {
             initial_solution_range: self.initial_solution_range,
             rpc_listen_on: self.rpc_listen_on,
             srs_cache: self.srs_cache,
+            follow: self.follow,
+            lag: self.lag,
+            fork_at: self.fork_at,
             ..Config::new(self.data)
         }
     }

@@ -3,7 +3,7 @@
 use crate::Error;
 use parity_scale_codec::{Decode, Encode};
 use primitives::solutions::pieces_to_solution_range;
-use primitives::{HistorySize, SolutionRange};
+use primitives::{BlockNumber, HistorySize, SolutionRange};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,8 @@ pub const DEV_BLOCK_SLOTS: u64 = 6;
 pub const ERA_BLOCKS: u32 = 10;
 /// Slots in which the same solution is not rewarded twice.
 pub const REWARD_WINDOW_SLOTS: u64 = 600;
+/// Most blocks and slots that a node may be made to stay behind.
+const MAX_LAG: u32 = 10_000;
 /// Largest payload of a block, bytes: `chain_getBlock` answers with two hex digits for each.
 pub(crate) const MAX_BLOCK_BYTES: u32 = 8 * 1024 * 1024;
 
@@ -105,6 +107,12 @@ pub struct Config {
     pub rpc_listen_on: SocketAddr,
     /// Where the development reference string is kept; without one, the user's cache directory.
     pub srs_cache: Option<PathBuf>,
+    /// The development node whose chain and slots are replicated, if this is not the first node of its chain.
+    pub follow: Option<String>,
+    /// Blocks and slots that this node stays behind the one it follows.
+    pub lag: u32,
+    /// The last block that this node has in common with the one it follows; from there on it goes on alone.
+    pub fork_at: Option<BlockNumber>,
     /// How long a block waits for its reward signature.
     pub signature_timeout: Duration,
     /// How long archiving waits for the acknowledgements of a segment header.
@@ -129,6 +137,9 @@ impl Config {
             initial_solution_range: None,
             rpc_listen_on: SocketAddr::from((Ipv4Addr::LOCALHOST, 9944)),
             srs_cache: None,
+            follow: None,
+            lag: 0,
+            fork_at: None,
             signature_timeout: Duration::from_millis(500),
             acknowledgement_timeout: Duration::from_secs(30),
         }
@@ -154,6 +165,13 @@ impl Config {
         within("block-bytes", self.block_bytes.into(), 1, MAX_BLOCK_BYTES.into())?;
         within("archive-ahead", self.archive_ahead, 1, 1000)?;
         within("slots-per-block", self.slots_per_block, 1, 1_000_000)?;
+        within("lag", self.lag.into(), 0, MAX_LAG.into())?;
+        for (flag, given) in [("lag", self.lag > 0), ("fork-at", self.fork_at.is_some())] {
+            if given && self.follow.is_none() {
+                let reason = "there is no node to differ from; name one with --follow URL".to_owned();
+                return Err(Error::Parameter { flag, reason });
+            }
+        }
         within("seed", self.seed.len() as u64, 1, 256).map_err(|_| Error::Parameter {
             flag: "seed",
             reason: format!("{} bytes, 1 to 256 are allowed", self.seed.len()),
@@ -205,7 +223,9 @@ mod tests {
         let good = Config::new("data".into());
         good.validate().expect("the defaults are valid");
         type Spoil = fn(&mut Config);
-        let wrong: [(&str, Spoil); 7] = [
+        let wrong: [(&str, Spoil); 9] = [
+            ("lag", |config| config.lag = 1),
+            ("fork-at", |config| config.fork_at = Some(1)),
             ("pieces-in-sector", |config| config.pieces_in_sector = 0),
             ("slot-ms", |config| config.slot_ms = 0),
             ("recent-segments", |config| config.recent_segments = 0),

@@ -61,6 +61,19 @@ pub enum Error {
         /// What was expected and what was found.
         reason: String,
     },
+    /// The node to be followed is of another chain, or has another history.
+    #[error("the chain in {} cannot follow the node at {url}: {reason}", path.display())]
+    Follow {
+        /// The data directory.
+        path: PathBuf,
+        /// The node to be followed.
+        url: String,
+        /// What differs and what to do.
+        reason: String,
+    },
+    /// The address of the node to be followed is none.
+    #[error("--follow: {0}")]
+    FollowAddress(node::Error),
     /// A task or thread ended by itself: a defect.
     #[error("{what} stopped: {reason}; this is a defect, please report it with the log")]
     Stopped {

@@ -7,6 +7,9 @@
 //! and slot; blocks without a solution are made when none came for six slots, so that the chain never stalls; segment
 //! headers stand in the database's aux column only, not in block bodies, so that a block's archived bytes depend on the
 //! chain's parameters and its number alone.
+//!
+//! With `--follow URL` it is a second node of the same chain: it replicates another development node's blocks and slots, and
+//! passes solutions and signatures on to it. With `--lag` it stays behind, with `--fork-at` it leaves the chain it followed.
 
 mod acknowledgements;
 mod archiver;
@@ -15,6 +18,7 @@ mod chain;
 pub mod cli;
 mod config;
 mod error;
+mod follow;
 mod node;
 mod rewards;
 mod rpc;

@@ -2,10 +2,11 @@
 
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::follow::Following;
 use crate::segments::SegmentFiles;
 use crate::shared::Shared;
 use crate::stats::DevStats;
-use crate::{Error, archiver, rpc, slots};
+use crate::{Error, archiver, follow, rpc, slots};
 use archiving::{Kzg, Srs};
 use jsonrpsee::server::{Server, ServerConfig, ServerHandle};
 use primitives::rpc::GenesisHash;
@@ -42,7 +43,8 @@ impl DevNode {
         let address = listener
             .local_addr()
             .map_err(|source| Error::Listen { address: config.rpc_listen_on, source })?;
-        let opening = tokio::task::spawn_blocking(move || open(config));
+        let following = Following::new(&config)?;
+        let opening = tokio::task::spawn_blocking(move || open(config, following));
         let shared = opening
             .await
             .map_err(|error| Error::Start { what: "the chain", reason: error.to_string() })??;
@@ -56,10 +58,12 @@ impl DevNode {
             let mut ready = announcing.ready.subscribe();
             if ready.wait_for(|ready| *ready).await.is_ok() {
                 tracing::info!("Slots begin");
+                follow::slots(&announcing).await;
                 slots::announce(announcing, sender).await;
             }
             Ok(())
         });
+        spawn(&tasks, &shared, "following", follow::blocks(Arc::clone(&shared)));
         let making = Arc::clone(&shared);
         spawn(&tasks, &shared, "making blocks", slots::make_blocks(making, receiver));
         tasks.close();
@@ -142,7 +146,7 @@ fn listen(address: SocketAddr) -> Result<TcpListener, Error> {
 }
 
 /// Everything that blocks: the database, the files, the reference string.
-fn open(config: Config) -> Result<Shared, Error> {
+fn open(config: Config, following: Option<Following>) -> Result<Shared, Error> {
     let chain = Chain::open(&config)?;
     let segment_files = SegmentFiles::open(config.data.join("segments"))?;
     let cache = match &config.srs_cache {
@@ -159,7 +163,7 @@ fn open(config: Config) -> Result<Shared, Error> {
         segments = chain.history_size().map_or(0, |size| size.get()), data = %config.data.display(),
         "Opened the development chain"
     );
-    Ok(Shared::new(config, chain, kzg, segment_files))
+    Ok(Shared::new(config, chain, following, kzg, segment_files))
 }
 
 fn serve(listener: TcpListener, shared: &Arc<Shared>) -> Result<ServerHandle, Error> {

@@ -32,6 +32,12 @@ impl Rewards {
         self.announcements.subscribe()
     }
 
+    /// Announces what the node that is followed wants signed.
+    pub(crate) fn relay(&self, info: RewardSigningInfo) {
+        // Without subscribers nobody listens, which is fine.
+        let _ = self.announcements.send(info);
+    }
+
     /// Announces `hash` and waits for a valid signature of `public_key`.
     pub(crate) async fn ask(
         &self,

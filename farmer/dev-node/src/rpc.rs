@@ -1,5 +1,6 @@
 //! The JSON-RPC (farming §9): names, parameters, answers and notifications as a node has them.
 
+use crate::follow::Following;
 use crate::shared::Shared;
 use crate::slots::Ignored;
 use jsonrpsee::core::{RegisterMethodError, SubscriptionError};
@@ -56,20 +57,41 @@ fn register_farming(module: &mut Module) -> Result<(), RegisterMethodError> {
     module.register_async_method(names::FARMER_APP_INFO, |_, shared, _| async move {
         farmer_app_info(&shared).await
     })?;
-    module.register_method(names::SUBMIT_SOLUTION, |params, shared, _| -> Answer<()> {
-        let response: SolutionResponse = params.one()?;
-        shared.slots.submit(response).map_err(|Ignored { slot }| {
+    module.register_async_method(names::SUBMIT_SOLUTION, |params, shared, _| async move {
+        submit_solution(&shared, params.one()?).await
+    })?;
+    module.register_async_method(names::SUBMIT_REWARD_SIGNATURE, |params, shared, _| async move {
+        let response: RewardSignatureResponse = params.one()?;
+        match shared.followed() {
+            Some(followed) => followed.submit_reward_signature(&response).await.map_err(not_passed_on)?,
+            None => shared.rewards.answer(response),
+        }
+        Answer::Ok(())
+    })?;
+    Ok(())
+}
+
+/// Takes a solution, or passes it on to the node that is followed.
+async fn submit_solution(shared: &Shared, response: SolutionResponse) -> Answer<()> {
+    let Some(followed) = shared.followed() else {
+        return shared.slots.submit(response).map_err(|Ignored { slot }| {
             tracing::warn!(slot, "Ignored a solution: its slot is gone or has its ten");
             shared.stats.count(|stats| stats.solutions.ignored += 1);
             error(0, format!("{SOLUTION_IGNORED_MESSAGE} for slot {slot}"))
-        })
-    })?;
-    module.register_method(names::SUBMIT_REWARD_SIGNATURE, |params, shared, _| -> Answer<()> {
-        let response: RewardSignatureResponse = params.one()?;
-        shared.rewards.answer(response);
-        Ok(())
-    })?;
-    Ok(())
+        });
+    };
+    followed.submit_solution(&response).await.map_err(|failure| match failure {
+        node::Error::SolutionIgnored { message } => error(0, message),
+        // The chain has certainly not seen it: it may be handed in elsewhere.
+        failure if failure.is_certainly_undelivered() => {
+            error(0, format!("{SOLUTION_IGNORED_MESSAGE}: {failure}"))
+        }
+        failure => not_passed_on(failure),
+    })
+}
+
+fn not_passed_on(failure: node::Error) -> ErrorObjectOwned {
+    error(5, failure.to_string())
 }
 
 async fn farmer_app_info(shared: &Shared) -> Answer<FarmerAppInfo> {
@@ -332,7 +354,12 @@ fn register_chain(module: &mut Module) -> Result<(), RegisterMethodError> {
 
 fn register_system(module: &mut Module) -> Result<(), RegisterMethodError> {
     module.register_method("system_health", |_, shared, _| {
-        serde_json::json!({"peers": 0, "isSyncing": !*shared.ready.borrow(), "shouldHavePeers": false})
+        let following = shared.following.as_ref().filter(|following| following.client().is_some());
+        serde_json::json!({
+            "peers": u8::from(following.is_some_and(Following::is_connected)),
+            "isSyncing": !*shared.ready.borrow(),
+            "shouldHavePeers": following.is_some(),
+        })
     })?;
     module.register_method("system_version", |_, _, _| VERSION)?;
     module.register_method("system_name", |_, _, _| "Autonomys dev-node (INSECURE)")?;

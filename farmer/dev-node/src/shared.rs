@@ -4,12 +4,14 @@ use crate::Error;
 use crate::acknowledgements::Acknowledgements;
 use crate::chain::Chain;
 use crate::config::Config;
+use crate::follow::Following;
 use crate::rewards::Rewards;
 use crate::segments::SegmentFiles;
 use crate::slots::Slots;
 use crate::solution_range::voting_solution_range;
 use crate::stats::{DevStats, Stats};
 use archiving::Kzg;
+use node::NodeClient;
 use parking_lot::Mutex;
 use primitives::SegmentHeader;
 use primitives::rpc::ObjectMappingResponse;
@@ -24,6 +26,8 @@ const ANNOUNCEMENTS: usize = 256;
 pub(crate) struct Shared {
     pub(crate) config: Config,
     pub(crate) chain: Arc<Chain>,
+    /// The node that is followed, if any.
+    pub(crate) following: Option<Following>,
     pub(crate) kzg: Kzg,
     pub(crate) stats: Stats,
     pub(crate) slots: Slots,
@@ -39,10 +43,17 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(config: Config, chain: Chain, kzg: Kzg, segment_files: SegmentFiles) -> Self {
+    pub(crate) fn new(
+        config: Config,
+        chain: Chain,
+        following: Option<Following>,
+        kzg: Kzg,
+        segment_files: SegmentFiles,
+    ) -> Self {
         Self {
             config,
             chain: Arc::new(chain),
+            following,
             kzg,
             stats: Stats::default(),
             slots: Slots::default(),
@@ -55,6 +66,11 @@ impl Shared {
             shutdown: CancellationToken::new(),
             failure: Mutex::new(None),
         }
+    }
+
+    /// The node to which solutions and signatures are passed on, while one is followed.
+    pub(crate) fn followed(&self) -> Option<&NodeClient> {
+        self.following.as_ref()?.client()
     }
 
     /// Stops everything because of `error`; the first one is kept.

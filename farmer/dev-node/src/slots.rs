@@ -56,6 +56,12 @@ impl Slots {
         self.announcements.subscribe()
     }
 
+    /// Announces a slot of the node that is followed.
+    pub(crate) fn relay(&self, info: SlotInfo) {
+        // Without subscribers nobody listens, which is fine.
+        let _ = self.announcements.send(info);
+    }
+
     /// Takes a solution for its slot.
     pub(crate) fn submit(&self, response: SolutionResponse) -> Result<(), Ignored> {
         let SolutionResponse { slot_number: slot, solution } = response;
@@ -133,11 +139,7 @@ fn slot_info(shared: &Shared, slot_number: SlotNumber) -> SlotInfo {
     let solution_range = shared.chain.era().solution_range;
     SlotInfo {
         slot_number,
-        global_challenge: shared
-            .chain
-            .source()
-            .proof_of_time(slot_number)
-            .derive_global_challenge(slot_number),
+        global_challenge: shared.chain.proof_of_time(slot_number).derive_global_challenge(slot_number),
         solution_range,
         voting_solution_range: voting_solution_range(solution_range),
     }

@@ -109,7 +109,7 @@ pub(crate) fn verify(
     let protocol = chain.protocol_info().ok_or(Rejected::NoHistory)?;
     let (piece_check_params, segment) = piece_check(chain, &protocol, &solution);
     let params = SolutionVerifyParams {
-        proof_of_time: chain.source().proof_of_time(info.slot_number),
+        proof_of_time: chain.proof_of_time(info.slot_number),
         solution_range: info.voting_solution_range,
         piece_check_params: Some(piece_check_params),
     };
