@@ -27,6 +27,18 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The node was not stopped in order: ParityDB would write what its log holds into the tables.
+    #[error(
+        "{} holds changes that are still in its log ({log}): the node was killed, or the copy was made while it ran; start \
+         the node and stop it in order, or let ParityDB finish the log in a copy (the exporter: --replay-log)",
+        path.display()
+    )]
+    PendingLog {
+        /// The directory.
+        path: PathBuf,
+        /// Name of a log file.
+        log: String,
+    },
     /// ParityDB could not open it.
     #[error("{}: cannot open the node's database: {source}", path.display())]
     Open {

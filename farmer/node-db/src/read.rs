@@ -7,6 +7,8 @@ use parity_scale_codec::{Decode, DecodeAll, Encode};
 use primitives::blocks::{BlockHeader, Justification, SignedBlock};
 use primitives::hashes::blake2b_256;
 use primitives::{BlockNumber, SegmentHeader};
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Number and hash of a block.
@@ -60,7 +62,7 @@ fn check_metadata_text(path: &Path) -> Result<(), Error> {
     let not_a_database = |reason: String| Error::NotANodeDatabase { path: path.to_owned(), reason };
     let text = match std::fs::read_to_string(path.join("metadata")) {
         Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(not_a_database("it has no `metadata` file".to_owned()));
         }
         Err(error) => return Err(not_a_database(format!("its `metadata` file: {error}"))),
@@ -93,11 +95,30 @@ impl NodeDb {
     /// [`Error::NotANodeDatabase`], [`Error::Locked`] while a node runs on it, [`Error::Open`].
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
         let path = layout::database_directory(path);
-        let options = existing_options(&path)?;
+        let mut options = existing_options(&path)?;
+        // They would be written back when it is closed.
+        options.stats = false;
         let db = Db::open_read_only(&options).map_err(|error| open_error(&path, error))?;
         let database = Self { db, path };
         database.check_type()?;
         Ok(database)
+    }
+
+    /// Opens a database that was closed in order to read it, as [`Self::open_read_only`] does, and changes nothing that is
+    /// stored in it: where there is a log, ParityDB would write it into the tables, so that is refused.
+    ///
+    /// ParityDB opens the files for writing all the same, and makes an empty `lock` file where there is none.
+    ///
+    /// # Errors
+    /// [`Error::PendingLog`], else those of [`Self::open_read_only`].
+    pub fn open_unchanged(path: &Path) -> Result<Self, Error> {
+        let path = layout::database_directory(path);
+        existing_options(&path)?;
+        check_unlocked(&path)?;
+        if let Some(log) = pending_log(&path)? {
+            return Err(Error::PendingLog { path, log });
+        }
+        Self::open_read_only(&path)
     }
 
     /// The database's directory.
@@ -319,6 +340,36 @@ impl NodeDb {
         }
         Ok(headers)
     }
+}
+
+/// A running node has a log, too: that it runs is what has to be said then.
+fn check_unlocked(path: &Path) -> Result<(), Error> {
+    let lock = match File::open(path.join("lock")) {
+        Ok(lock) => lock,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) }),
+    };
+    match lock.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
+        Err(TryLockError::Error(error)) => {
+            Err(Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) })
+        }
+        Ok(()) => Ok(()),
+    }
+}
+
+/// Name of a log file of ParityDB: `log` and a number.
+fn pending_log(path: &Path) -> Result<Option<String>, Error> {
+    let open_error =
+        |error: std::io::Error| Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) };
+    for entry in std::fs::read_dir(path).map_err(open_error)? {
+        let name = entry.map_err(open_error)?.file_name().to_string_lossy().into_owned();
+        let number = name.strip_prefix("log").filter(|number| !number.is_empty());
+        if number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit())) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 pub(crate) fn open_error(path: &Path, error: parity_db::Error) -> Error {

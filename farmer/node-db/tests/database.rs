@@ -91,6 +91,38 @@ fn a_locked_database_is_said_to_be_locked() {
     assert!(error.to_string().contains("stop the node"), "{error}");
 }
 
+/// Names, lengths and bytes of everything in a directory.
+fn contents(path: &Path) -> std::collections::BTreeMap<std::ffi::OsString, Vec<u8>> {
+    let entries = std::fs::read_dir(path).unwrap().map(Result::unwrap);
+    entries.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect()
+}
+
+#[test]
+fn a_database_is_read_without_a_change() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("db");
+    let blocks = write_chain(&path, 5);
+    let before = contents(&path);
+    let database = NodeDb::open_unchanged(directory.path()).unwrap();
+    assert_eq!(database.canonical_block(3).unwrap(), blocks[3]);
+    drop(database);
+    assert!(contents(&path) == before, "the files changed");
+
+    // A log may be left by a node that was killed: ParityDB would play it into the tables and remove it.
+    std::fs::write(path.join("log7"), []).unwrap();
+    let error = NodeDb::open_unchanged(&path).unwrap_err();
+    assert!(matches!(&error, Error::PendingLog { log, .. } if log == "log7"), "{error}");
+    assert!(path.join("log7").exists());
+    assert_eq!(NodeDb::open_read_only(&path).unwrap().best().unwrap().number, 4);
+    assert!(!path.join("log7").exists());
+
+    // A running node has a log, too; what counts is that it runs.
+    let _running = NodeDb::open_or_create(&path).unwrap();
+    std::fs::write(path.join("log9"), []).unwrap();
+    let error = NodeDb::open_unchanged(&path).unwrap_err();
+    assert!(matches!(error, Error::Locked { .. }), "{error}");
+}
+
 #[test]
 fn what_is_no_node_database_is_refused() {
     let directory = tempfile::tempdir().unwrap();
