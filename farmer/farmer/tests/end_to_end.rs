@@ -83,7 +83,7 @@ fn check_chain(blocks: &[SignedBlock], headers: &[SegmentHeader], protocol: &Far
         assert_eq!(block.header.parent_hash, parent.hash());
         let Some(Seal { slot, solution: Some(solution), signature, .. }) = Seal::of(block) else { continue };
         let params = SolutionVerifyParams {
-            proof_of_time: source.proof_of_time(slot),
+            proof_of_time: source.proof_of_time(slot, false),
             solution_range: u64::MAX,
             piece_check_params: Some(piece_check(&solution, headers, protocol)),
         };
