@@ -89,7 +89,7 @@ impl Farming {
     fn audit(&self, handle: &FarmHandle, slot: &Slot) -> Vec<ProvableChunk> {
         let started = Instant::now();
         let farm = &handle.farm;
-        let outcome = farm.audit(&slot.challenge, slot.voting_range, Some(self.prover.last_start(slot)));
+        let outcome = farm.audit(&slot.challenge, slot.voting_range, Some(slot.audited_until()));
         handle.audited(outcome.audited + outcome.errors.len(), outcome.left_out);
         self.metrics.audits.inc();
         self.metrics.audit_seconds.observe(started.elapsed().as_secs_f64());

@@ -31,6 +31,13 @@ pub struct Slot {
     pub deadline: Instant,
 }
 
+impl Slot {
+    /// When an audit has to end: half of the time is left for the proof, wherever it is made.
+    pub fn audited_until(&self) -> Instant {
+        self.arrived + self.deadline.saturating_duration_since(self.arrived) / 2
+    }
+}
+
 /// What became of a solution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fate {
