@@ -1,9 +1,10 @@
-//! The cluster's roles in one binary: `autonomys-farmer`.
+//! The cluster's roles in one binary, `autonomys-farmer`, and the piece exporter beside it, `autonomys-export-piece`.
 //!
 //! `cli` says what may be asked, `roles` does it, one module a role. What all roles share stands beside them: logging,
-//! shutdown, the status every role answers with.
+//! shutdown, the status every role answers with. `export` is all of the exporter.
 
 pub mod cli;
+pub mod export;
 pub mod logging;
 pub mod roles;
 pub mod shutdown;

@@ -3,11 +3,10 @@
 use crate::Error;
 use crate::connection::{self, Link, NodeState};
 use crate::subscription::{self, Subscription};
+use crate::transport::Transport;
 use jsonrpsee::core::ClientError;
-use jsonrpsee::core::client::ClientT;
 use jsonrpsee::core::params::ArrayParams;
 use jsonrpsee::rpc_params;
-use jsonrpsee::ws_client::WsClient;
 use primitives::blocks::{BlockHeader, SignedBlock};
 use primitives::node_rpc::{self, HeaderJson, SignedBlockJson, names};
 use primitives::rpc::{GenesisHash, MAX_SEGMENT_HEADERS_PER_REQUEST, ObjectMappingResponse};
@@ -33,6 +32,9 @@ const AFTER_BREAK: Duration = Duration::from_millis(50);
 pub struct Options {
     /// Genesis that the node must have; without one, that of the first connection.
     pub expected_genesis: Option<GenesisHash>,
+    /// Whether an `http://` address is spoken to by HTTP requests, as a proxy may ask for, and not over a WebSocket: without
+    /// subscriptions then, and another chain at the same address is noticed only when a request failed in between.
+    pub plain_http: bool,
     /// Longest time a call takes, waiting for a connection included.
     pub call_timeout: Duration,
     /// Longest time an attempt to connect takes.
@@ -47,6 +49,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             expected_genesis: None,
+            plain_http: false,
             call_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(10),
             backoff_min: Duration::from_millis(250),
@@ -122,7 +125,7 @@ impl Inner {
         })
     }
 
-    async fn connection(&self, deadline: Instant) -> Result<Arc<WsClient>, Error> {
+    async fn connection(&self, deadline: Instant) -> Result<Arc<Transport>, Error> {
         let mut links = self.links.subscribe();
         let waiting = links.wait_for(|link| link.client.is_some());
         let connected = match tokio::time::timeout_at(deadline, waiting).await {
@@ -137,7 +140,7 @@ impl Inner {
         let deadline = Instant::now() + self.options.call_timeout;
         loop {
             let client = self.connection(deadline).await?;
-            let asking = client.request::<R, _>(method, params.clone());
+            let asking = client.request::<R>(method, params.clone());
             let answer =
                 tokio::time::timeout_at(deadline, asking).await.map_err(|_| self.timed_out(method))?;
             match answer {
@@ -158,7 +161,7 @@ impl Inner {
         if !client.is_connected() {
             return Err(self.not_connected());
         }
-        let asking = client.request::<(), _>(method, params);
+        let asking = client.request::<()>(method, params);
         let answer = tokio::time::timeout(self.options.call_timeout, asking)
             .await
             .map_err(|_| self.timed_out(method))?;
@@ -181,11 +184,12 @@ impl std::fmt::Debug for NodeClient {
     }
 }
 
-/// `ws://` or `wss://` of the address; a node serves HTTP and WebSocket on one port.
-fn websocket_url(url: &str) -> Result<String, Error> {
+/// `ws://` or `wss://` of the address, since a node serves HTTP and WebSocket on one port; `http://` if that is to stay.
+fn connection_url(url: &str, plain_http: bool) -> Result<String, Error> {
     let bad = |reason: &str| Error::Address { url: url.to_owned(), reason: reason.to_owned() };
     let (scheme, rest) = url.split_once("://").ok_or_else(|| bad("no scheme"))?;
     let scheme = match scheme {
+        "http" if plain_http => "http",
         "ws" | "http" => "ws",
         "wss" | "https" => "wss",
         _ => return Err(bad("the scheme is not ws")),
@@ -205,7 +209,7 @@ impl NodeClient {
     /// # Panics
     /// Outside a tokio runtime.
     pub fn new(url: &str, options: Options) -> Result<Self, Error> {
-        let url = websocket_url(url)?;
+        let url = connection_url(url, options.plain_http)?;
         let (links, _) = watch::channel(Link::connecting("the first attempt is under way"));
         let task = tokio::spawn(connection::keep(url.clone(), options.clone(), links.clone()));
         let pieces = Semaphore::new(MAX_CONCURRENT_PIECES);
@@ -519,10 +523,16 @@ mod tests {
             ("http://127.0.0.1:9944", "ws://127.0.0.1:9944"),
             ("https://node.example/rpc", "wss://node.example/rpc"),
         ] {
-            assert_eq!(websocket_url(given).expect(given), expected);
+            assert_eq!(connection_url(given, false).expect(given), expected);
         }
+        assert_eq!(connection_url("http://host:1", true).expect("one"), "http://host:1");
+        assert_eq!(
+            connection_url("https://host", true).expect("one"),
+            "wss://host",
+            "TLS is the WebSocket's alone"
+        );
         for wrong in ["127.0.0.1:9944", "ftp://host", "ws://", "ws:///", ""] {
-            assert!(matches!(websocket_url(wrong), Err(Error::Address { .. })), "{wrong}");
+            assert!(matches!(connection_url(wrong, true), Err(Error::Address { .. })), "{wrong}");
         }
     }
 }

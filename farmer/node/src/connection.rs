@@ -1,10 +1,9 @@
-//! The task that keeps one WebSocket to the node up.
+//! The task that keeps the connection to the node up.
 
 use crate::Error;
 use crate::client::Options;
-use jsonrpsee::core::client::ClientT;
+use crate::transport::Transport;
 use jsonrpsee::rpc_params;
-use jsonrpsee::ws_client::{PingConfig, WsClient, WsClientBuilder};
 use primitives::node_rpc::block_hash_from_json;
 use primitives::rpc::GenesisHash;
 use std::sync::Arc;
@@ -12,11 +11,6 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// Largest request and response, bytes.
-const MAX_MESSAGE_SIZE: u32 = 20 * 1024 * 1024;
-/// Pings find a dead peer that never closed its socket.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const INACTIVE_LIMIT: Duration = Duration::from_secs(30);
 /// While a node stays unreachable the log says so once, then again this seldom.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 /// A connection that stood this long resets the backoff.
@@ -48,7 +42,7 @@ pub enum NodeState {
 #[derive(Clone)]
 pub(crate) struct Link {
     pub(crate) state: NodeState,
-    pub(crate) client: Option<Arc<WsClient>>,
+    pub(crate) client: Option<Arc<Transport>>,
 }
 
 impl Link {
@@ -81,7 +75,7 @@ pub(crate) async fn keep(url: String, options: Options, links: watch::Sender<Lin
                 let connected_at = Instant::now();
                 let state = NodeState::Connected { genesis_hash };
                 links.send_replace(Link { state, client: Some(Arc::clone(&client)) });
-                let reason = client.on_disconnect().await.to_string();
+                let reason = client.on_disconnect().await;
                 if connected_at.elapsed() >= STABLE_AFTER {
                     backoff = options.backoff_min;
                 }
@@ -128,24 +122,15 @@ async fn connect(
     url: &str,
     options: &Options,
     expected: Option<GenesisHash>,
-) -> Result<(WsClient, GenesisHash), Failure> {
+) -> Result<(Transport, GenesisHash), Failure> {
     let unreachable = |error: &dyn std::fmt::Display| Failure::Unreachable(error.to_string());
-    let building = WsClientBuilder::default()
-        .max_request_size(MAX_MESSAGE_SIZE)
-        .max_response_size(MAX_MESSAGE_SIZE)
-        .connection_timeout(options.connect_timeout)
-        .request_timeout(options.call_timeout)
-        .enable_ws_ping(
-            PingConfig::new().ping_interval(PING_INTERVAL).inactive_limit(INACTIVE_LIMIT).max_failures(1),
-        )
-        .build(url);
     let timeout = options.connect_timeout;
-    let client = tokio::time::timeout(timeout, building)
+    let client = tokio::time::timeout(timeout, Transport::connect(url, options))
         .await
         .map_err(|_| unreachable(&format!("no connection within {} s", timeout.as_secs_f32())))?
         .map_err(|error| unreachable(&error))?;
     // A safe method, answered from the node's database: quick even while the node syncs.
-    let asking = client.request::<Option<String>, _>("chain_getBlockHash", rpc_params![0]);
+    let asking = client.request::<Option<String>>("chain_getBlockHash", rpc_params![0]);
     let genesis = tokio::time::timeout(timeout, asking)
         .await
         .map_err(|_| unreachable(&"it did not name its genesis block in time"))?

@@ -1,5 +1,5 @@
 //! Client of the node's JSON-RPC (farming §9): every method and subscription a farmer needs, over one WebSocket that is
-//! kept up.
+//! kept up; reads also by plain HTTP requests.
 //!
 //! Unlike the reference, which ends with its connection, [`NodeClient`] reconnects with backoff, subscribes again, says
 //! so once, and notices when another chain answers at the same address.
@@ -11,6 +11,7 @@ mod client;
 mod connection;
 mod error;
 mod subscription;
+mod transport;
 
 pub use client::{NodeClient, Options, SystemHealth};
 pub use connection::NodeState;

@@ -3,7 +3,6 @@
 use crate::client::Inner;
 use crate::{Error, NodeState};
 use futures::Stream;
-use jsonrpsee::core::client::SubscriptionClientT;
 use jsonrpsee::core::params::ArrayParams;
 use serde::de::DeserializeOwned;
 use std::pin::Pin;
@@ -120,7 +119,7 @@ where
             };
         }
     };
-    let subscribing = client.subscribe::<T, _>(subscribe, params, unsubscribe);
+    let subscribing = client.subscribe::<T>(subscribe, params, unsubscribe);
     let mut notifications = tokio::time::timeout(inner.options.call_timeout, subscribing)
         .await
         .map_err(|_| inner.timed_out(subscribe))?

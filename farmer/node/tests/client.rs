@@ -1,7 +1,7 @@
 //! The client against a node of our own making that can break, refuse, lie and come back as another chain.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use jsonrpsee::server::{RpcModule, Server, ServerHandle};
+use jsonrpsee::server::{RpcModule, Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use node::{Error, Event, NodeClient, NodeState, Options};
 use parity_scale_codec::Decode;
@@ -67,9 +67,13 @@ fn notify(module: &mut Module, [subscribe, notification, unsubscribe]: [&'static
 }
 
 async fn serve(address: &str, module: Module) -> (SocketAddr, ServerHandle) {
+    serve_as(ServerConfig::default(), address, module).await
+}
+
+async fn serve_as(config: ServerConfig, address: &str, module: Module) -> (SocketAddr, ServerHandle) {
     // A port that was just given up may take a moment.
     for _ in 0..100 {
-        match Server::builder().build(address).await {
+        match Server::builder().set_config(config.clone()).build(address).await {
             Ok(server) => return (server.local_addr().unwrap(), server.start(module)),
             Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
         }
@@ -404,4 +408,40 @@ async fn a_node_without_tls_is_an_error_for_wss() {
     assert!(!reason.is_empty());
     let error = client.connected(Duration::from_millis(100)).await.unwrap_err();
     assert!(matches!(error, Error::NotConnected { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn a_node_behind_plain_http_is_read_from() {
+    let http_only = || ServerConfig::builder().http_only().build();
+    let (address, server) = serve_as(http_only(), "127.0.0.1:0", module(GENESIS)).await;
+    let url = format!("http://{address}");
+    let over_websocket = NodeClient::new(&url, Options::default()).unwrap();
+    assert!(over_websocket.connected(Duration::from_secs(1)).await.is_err(), "there is no WebSocket here");
+
+    let options = Options {
+        plain_http: true,
+        call_timeout: Duration::from_secs(5),
+        backoff_min: Duration::from_millis(50),
+        ..Options::default()
+    };
+    let client = NodeClient::new(&url, options).unwrap();
+    assert_eq!(client.connected(WAIT).await.unwrap(), GENESIS);
+    let version = client.block_hash(0).await.unwrap();
+
+    // It goes away and comes back: a read waits for it.
+    stop(server).await;
+    let (reading, back) = tokio::join!(client.block_hash(0), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        serve_as(http_only(), &address.to_string(), module(GENESIS)).await
+    });
+    assert_eq!(reading.unwrap(), version);
+    stop(back.1).await;
+
+    // Another chain's node answers there after a request found nobody.
+    let (reading, _other) = tokio::join!(client.block_hash(0), async {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        serve_as(http_only(), &address.to_string(), module(GenesisHash([8; 32]))).await
+    });
+    assert!(reading.is_err(), "{reading:?}");
+    assert!(matches!(client.state(), NodeState::WrongGenesis { .. }), "{:?}", client.state());
 }
