@@ -24,7 +24,7 @@ pub use cache::{
     CacheState, CacheStatus, CacheStatusRequest, Contents, ContentsRequest, PieceSet, ReinitializeBroadcast,
 };
 pub use controller::{
-    FarmerAppInfoRequest, PieceRequest, RewardSignatureOutcome, RewardSignatureSubmission,
+    FarmerAppInfoRequest, NodeViewBroadcast, PieceRequest, RewardSignatureOutcome, RewardSignatureSubmission,
     RewardSigningBroadcast, SegmentHeaderBroadcast, SegmentHeadersRequest, SlotBroadcast, SolutionOutcome,
     SolutionSubmission,
 };
@@ -35,7 +35,7 @@ pub use plot_server::{
     CancelRequest, FarmId, Lease, LeaseKey, OfferReply, OfferRequest, PlotProgress, ProgressRequest,
     SpoolRequest, SpooledSector,
 };
-pub use proof_server::{ProveError, ProveRequest};
+pub use proof_server::{ProofWanted, ProofWantedRequest, ProveError, ProveRequest};
 
 use parity_scale_codec::{Decode, Encode};
 use std::fmt;

@@ -50,6 +50,18 @@ fn a_message_comes_back_as_it_was() {
     assert_eq!(MemberStatus::open(&status.seal().unwrap()).unwrap(), status);
     assert_eq!(status.counter("c7"), Some(7));
     assert_eq!(status.counter("nothing"), None);
+    let view = NodeViewBroadcast {
+        controller: InstanceId::generate(),
+        node: "n".repeat(256),
+        best_block: u32::MAX,
+        settled_block: (u32::MAX, Blake3Hash([1; 32])),
+        segment: Some((SegmentIndex(u64::MAX), Blake3Hash([2; 32]))),
+        slot: Some((u64::MAX, Blake3Hash([3; 32]))),
+    };
+    assert_eq!(NodeViewBroadcast::open(&view.seal().unwrap()).unwrap(), view);
+    assert!(NodeViewBroadcast { node: "n".repeat(257), ..view }.seal().is_err());
+    let wanted = ProofWanted { left_ms: Some(u32::MAX) };
+    assert_eq!(ProofWanted::open(&wanted.seal().unwrap()).unwrap(), wanted);
     let piece = Some(Piece::zeroed());
     assert_eq!(Option::<Piece>::open(&piece.seal().unwrap()).unwrap(), piece);
     assert_eq!(FarmerAppInfoRequest::open(&[1]).unwrap(), FarmerAppInfoRequest);
@@ -67,7 +79,11 @@ fn the_largest_messages_fit_a_nats_message() {
     ] {
         assert!(bytes < MIN_MAX_PAYLOAD);
     }
-    let full = ProveRequest { deadline_ms: 1, input: vec![7; 1_300_000] };
+    let proof = |bytes| {
+        let asker = InstanceId::generate();
+        ProveRequest { asker, id: u64::MAX, distance: u64::MAX, input: vec![7; bytes] }
+    };
+    let full = proof(1_300_000);
     assert_eq!(ProveRequest::open(&full.seal().unwrap()).unwrap(), full);
     let segment_headers = SegmentHeadersRequest { indices: vec![SegmentIndex(u64::MAX); 1000] };
     segment_headers.seal().unwrap();
@@ -103,7 +119,8 @@ fn what_is_out_of_bounds_is_neither_sent_nor_taken() {
     parity_scale_codec::Encode::encode_to(&too_many, &mut bytes);
     assert!(matches!(SegmentHeadersRequest::open(&bytes), Err(EnvelopeError::TooLarge { .. })));
     assert!(status(513).seal().is_err());
-    assert!(ProveRequest { deadline_ms: 0, input: vec![0; 1_300_001] }.seal().is_err());
+    let asker = InstanceId::generate();
+    assert!(ProveRequest { asker, id: 0, distance: 0, input: vec![0; 1_300_001] }.seal().is_err());
     let long = SolutionOutcome::Rejected { reason: "x".repeat(2000) };
     assert!(long.seal().is_err());
     let clipped = SolutionOutcome::Rejected { reason: clip("ä".repeat(2000)) };

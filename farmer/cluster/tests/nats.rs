@@ -161,6 +161,10 @@ async fn instances_are_addressed_and_members_identify() {
     drop(serving);
 }
 
+fn prove_request(id: u64, bytes: usize) -> ProveRequest {
+    ProveRequest { asker: InstanceId::generate(), id, distance: 0, input: vec![1; bytes] }
+}
+
 #[tokio::test]
 async fn handlers_that_refuse_hang_or_get_garbage_give_typed_errors() {
     let server = NatsServer::start();
@@ -168,21 +172,19 @@ async fn handlers_that_refuse_hang_or_get_garbage_give_typed_errors() {
     let peer = server.client().await;
     let _prove = peer
         .serve_queue(1, |request: ProveRequest| async move {
-            if request.deadline_ms == 0 {
+            if request.id == 0 {
                 std::future::pending::<()>().await;
             }
-            if request.deadline_ms == 1 {
+            if request.id == 1 {
                 return Err(Refusal::unavailable("no table"));
             }
             Ok(Err(ProveError::Busy))
         })
         .await
         .unwrap();
-    let ask = |deadline_ms, within| {
+    let ask = |id, within| {
         let client = client.clone();
-        async move {
-            client.request_within(&ProveRequest { deadline_ms, input: vec![1; 1_060_000] }, within).await
-        }
+        async move { client.request_within(&prove_request(id, 1_060_000), within).await }
     };
     timeout(SOON, async {
         while ask(5, SOON).await.is_err() {
@@ -204,8 +206,8 @@ async fn handlers_that_refuse_hang_or_get_garbage_give_typed_errors() {
     let raw = async_nats::connect(server.url()).await.unwrap();
     let subject = "autonomys.v1.default.proof-server.prove";
     let version = raw.request(subject, vec![9, 1, 2].into()).await.unwrap();
-    assert_eq!(&version.payload[..], [0, 0, 9, 1], "refusal: version, found 9, expected 1");
-    let oversized = raw.request(subject, vec![1; 1_400_000].into()).await.unwrap();
+    assert_eq!(&version.payload[..], [0, 0, 9, 2], "refusal: version, found 9, expected 2");
+    let oversized = raw.request(subject, vec![2; 1_400_000].into()).await.unwrap();
     assert_eq!(oversized.payload[..2], [0, 1], "refusal: malformed");
     assert!(String::from_utf8_lossy(&oversized.payload).contains("1399999 bytes"));
     assert_eq!(raw.request(subject, "".into()).await.unwrap().payload[..2], [0, 1]);
@@ -281,9 +283,7 @@ async fn a_flood_of_requests_is_refused_and_not_kept() {
     let mut asking = Vec::new();
     for _ in 0..40 {
         let client = client.clone();
-        asking.push(tokio::spawn(async move {
-            client.request(&ProveRequest { deadline_ms: 1, input: vec![0; 1000] }).await
-        }));
+        asking.push(tokio::spawn(async move { client.request(&prove_request(1, 1000)).await }));
     }
     tokio::time::sleep(Duration::from_millis(700)).await;
     let refused = asking.iter().filter(|asking| asking.is_finished()).count();

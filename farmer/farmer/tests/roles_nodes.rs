@@ -1,9 +1,13 @@
-//! Controllers and their nodes: those that cannot be earned with, two at once, one that dies; the farm behind them when
-//! proof-servers hang; the sources of its pieces.
+//! Controllers and their nodes: those that cannot be earned with, that are behind or on a fork; two at once, one that dies,
+//! one that hangs; the farm behind them when proof-servers hang; the sources of its pieces.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, missing_docs, dead_code)]
 
+#[path = "roles_nodes/chains.rs"]
+mod chains;
 #[path = "roles_plot/fetch.rs"]
 mod fetch;
+#[path = "roles_nodes/node_process.rs"]
+mod node_process;
 #[path = "roles_nodes/node_proxy.rs"]
 mod node_proxy;
 mod roles_support;
@@ -11,6 +15,8 @@ mod roles_support;
 mod small_farm;
 #[path = "roles_nodes/sources.rs"]
 mod sources;
+#[path = "roles_nodes/voting.rs"]
+mod voting;
 #[path = "roles_plot/world.rs"]
 mod world;
 
@@ -186,6 +192,13 @@ async fn two_controllers_farm_as_one_and_one_of_them_goes_on_alone() {
     farm.stop().await;
 }
 
+/// Requests that a proof-server has not answered.
+fn in_hand(proof_server: &RoleProcess) -> i64 {
+    let answered = ["proofs_made", "proofs_late", "proofs_refused_busy", "proofs_unwanted", "proofs_failed"];
+    let answered: i64 = answered.into_iter().map(|name| proof_server.counter(name)).sum();
+    proof_server.counter("proofs_requested") - answered
+}
+
 /// Solutions that proof-servers made, as far as the plot-client tells.
 fn proved_by_servers(plot_client: &RoleProcess) -> i64 {
     plot_client.counter("solutions_sent") - plot_client.counter("proofs_local")
@@ -198,11 +211,14 @@ async fn hung_proof_servers_hold_up_no_slot_and_are_used_again() {
     let made = |farm: &SmallFarm, server: usize| farm.proof_servers[server].counter("proofs_made");
     wait_until("proofs of both servers", || made(&farm, 0) > 0 && made(&farm, 1) > 0);
 
-    // One hangs: what it was asked for is proved elsewhere.
+    // One hangs in the middle of a proof: what it was asked for is asked of the other.
+    wait_until("a proof in the making", || in_hand(&farm.proof_servers[0]) > 0);
     farm.proof_servers[0].suspend();
-    let before = made(&farm, 1);
+    let (before, asked_again) = (made(&farm, 1), farm.plot_client.counter("proofs_asked_again"));
     farm.wait_for_solutions("farming with one server hung", 3);
-    wait_until("proofs of the other server", || made(&farm, 1) > before);
+    wait_until("proofs of the other server", || {
+        made(&farm, 1) > before && farm.plot_client.counter("proofs_asked_again") > asked_again
+    });
 
     // All hang: the plot-client proves on its own CPU, in slot after slot.
     farm.proof_servers[1].suspend();
@@ -220,6 +236,10 @@ async fn hung_proof_servers_hold_up_no_slot_and_are_used_again() {
     for server in &mut farm.proof_servers {
         server.wait_until_ready(LONG);
     }
+    // Nothing is made of what lay about meanwhile.
+    wait_until("old requests are dropped", || {
+        farm.proof_servers.iter().map(|server| server.counter("proofs_unwanted")).sum::<i64>() >= 3
+    });
     let (first, second) = (made(&farm, 0), made(&farm, 1));
     let by_servers = proved_by_servers(&farm.plot_client);
     wait_until("proofs of both servers again", || {

@@ -4,8 +4,8 @@ use super::{Broadcast, InstanceId, InstanceRequest, Payload, QueueRequest, Reque
 use parity_scale_codec::{Decode, Encode};
 use primitives::rpc::MAX_SEGMENT_HEADERS_PER_REQUEST;
 use primitives::{
-    FarmerAppInfo, Piece, PieceIndex, RewardSignatureResponse, RewardSigningInfo, SegmentHeader,
-    SegmentIndex, SlotInfo, SolutionResponse,
+    Blake3Hash, BlockNumber, FarmerAppInfo, Piece, PieceIndex, RewardSignatureResponse, RewardSigningInfo,
+    SegmentHeader, SegmentIndex, SlotInfo, SlotNumber, SolutionResponse,
 };
 use std::time::Duration;
 
@@ -24,6 +24,38 @@ impl Payload for SlotBroadcast {
 
 impl Broadcast for SlotBroadcast {
     const SUBJECT: &'static str = "controller.slot";
+}
+
+/// Most bytes of a node's address in [`NodeViewBroadcast`].
+const MAX_NODE: usize = 256;
+
+/// How a controller's node stands; each controller compares its own with the others'.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+pub struct NodeViewBroadcast {
+    /// The controller that says so.
+    pub controller: InstanceId,
+    /// Address of its node, for people.
+    pub node: String,
+    /// Number of the node's best block.
+    pub best_block: BlockNumber,
+    /// Number and hash of a block that is deep enough to stay.
+    pub settled_block: (BlockNumber, Blake3Hash),
+    /// Index and hash of the newest segment header.
+    pub segment: Option<(SegmentIndex, Blake3Hash)>,
+    /// Number and challenge of the newest slot.
+    pub slot: Option<(SlotNumber, Blake3Hash)>,
+}
+
+impl Payload for NodeViewBroadcast {
+    const MAX_BYTES: usize = 512;
+
+    fn check(&self) -> Result<(), &'static str> {
+        if self.node.len() > MAX_NODE { Err("a node's address of more than 256 bytes") } else { Ok(()) }
+    }
+}
+
+impl Broadcast for NodeViewBroadcast {
+    const SUBJECT: &'static str = "controller.node-view";
 }
 
 /// A newly archived segment, after its pieces were stored.

@@ -4,6 +4,7 @@ pub mod filler;
 pub mod headers;
 pub mod history;
 pub mod leader;
+pub mod node_watch;
 pub mod once;
 pub mod proxy;
 pub mod relay;
@@ -23,12 +24,14 @@ use headers::Headers;
 use history::History;
 use leader::Leader;
 use node::{NodeClient, NodeState};
+use node_watch::NodeWatch;
 use primitives::rpc::GenesisHash;
 use proxy::Proxy;
 use relay::{Relay, Service};
 use solutions::Submissions;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// One attempt to learn the chain from the node.
@@ -47,7 +50,7 @@ pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result
     let client = context.connect().await?;
     let node = NodeClient::new(&arguments.node_rpc_url, node::Options::default())
         .map_err(|error| Error::Config(format!("--node-rpc-url: {error}")))?;
-    let (genesis, development) = wait_for_node(&context, &node).await?;
+    let NodeChain { genesis, development, farming_timeout } = wait_for_node(&context, &node).await?;
     context.fits_node(kzg.srs_kind(), &node, development)?;
     agree_with_others(&context, &client, genesis).await?;
     context.set_genesis(genesis);
@@ -71,7 +74,10 @@ pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result
     tasks.spawn(Arc::clone(&relay).reward_signing(status.clone()));
     tasks.spawn(Arc::clone(&relay).segments(status.clone()));
     tasks.spawn(acknowledgements(Arc::clone(&relay)));
-    tasks.spawn(follow_state(Arc::clone(&relay), status.clone(), context.shutdown.clone()));
+    let watch = NodeWatch::new(Arc::clone(&relay), farming_timeout, status);
+    let complaint = watch.complaint();
+    tasks.spawn(watch.run());
+    tasks.spawn(follow_state(Arc::clone(&relay), complaint, status.clone(), context.shutdown.clone()));
     if development {
         tasks.spawn(follow_development_node(node.clone(), status.clone()));
     }
@@ -105,8 +111,16 @@ async fn acknowledgements(relay: Arc<Relay>) {
     }
 }
 
-/// Waits for the node as long as it takes; gives its genesis and whether it is a development node.
-async fn wait_for_node(context: &RoleContext, node: &NodeClient) -> Result<(GenesisHash, bool), Error> {
+/// What a node says of its chain.
+struct NodeChain {
+    genesis: GenesisHash,
+    /// Whether it is a development node.
+    development: bool,
+    farming_timeout: Duration,
+}
+
+/// Waits for the node as long as it takes.
+async fn wait_for_node(context: &RoleContext, node: &NodeClient) -> Result<NodeChain, Error> {
     let url = node.url().to_owned();
     let waiting = async {
         let mut backoff = Backoff::new(Duration::from_millis(250), Duration::from_secs(5));
@@ -121,7 +135,8 @@ async fn wait_for_node(context: &RoleContext, node: &NodeClient) -> Result<(Gene
                     version = node.system_version().await.unwrap_or_default(),
                     "The node's chain"
                 );
-                Ok::<_, node::Error>((genesis, development))
+                let farming_timeout = info.farming_timeout;
+                Ok::<_, node::Error>(NodeChain { genesis, development, farming_timeout })
             };
             match learned.await {
                 Ok(learned) => return learned,
@@ -153,13 +168,19 @@ async fn agree_with_others(
 }
 
 /// Keeps the state true: ready while NATS and a node that serves farmers are connected.
-async fn follow_state(relay: Arc<Relay>, status: Status, shutdown: Shutdown) {
+async fn follow_state(
+    relay: Arc<Relay>,
+    mut complaint: watch::Receiver<Option<String>>,
+    status: Status,
+    shutdown: Shutdown,
+) {
     let mut service = relay.service();
     let mut nats = relay.client.watch_state();
     loop {
         let node = relay.node.state();
         let url = relay.node.url();
         let serves = service.borrow_and_update().clone();
+        let complained = complaint.borrow_and_update().clone();
         let connected = *nats.borrow_and_update() == ConnectionState::Connected;
         let state = match (&node, serves) {
             (NodeState::Connecting { reason }, _) => State::Waiting(format!("the node at {url}: {reason}")),
@@ -173,7 +194,10 @@ async fn follow_state(relay: Arc<Relay>, status: Status, shutdown: Shutdown) {
             (NodeState::Connected { .. }, Service::Unknown) => {
                 State::Waiting(format!("the node at {url} to say whether it serves farmers"))
             }
-            (NodeState::Connected { .. }, Service::Farming) => State::Ready,
+            (NodeState::Connected { .. }, Service::Farming) => match complained {
+                Some(reason) => State::Waiting(format!("a node that can be earned with: {reason}")),
+                None => State::Ready,
+            },
         };
         if shutdown.is_triggered() {
             return;
@@ -183,6 +207,7 @@ async fn follow_state(relay: Arc<Relay>, status: Status, shutdown: Shutdown) {
             tokio::select! {
                 _ = relay.node.state_changed(&node) => true,
                 result = service.changed() => result.is_ok(),
+                result = complaint.changed() => result.is_ok(),
                 result = nats.changed() => result.is_ok(),
             }
         };

@@ -1,8 +1,8 @@
 //! The plot-client: keeps farms, has their sectors plotted, audits them every slot and hands solutions in.
 //!
 //! One handle (`handle`) for each farm is what its tasks share: plotting (`plotting`, `store`, `queue`), expiry (`replot`,
-//! `expiry`), farming (`farming`, `prove`, `submit`, `slots`), the scrub (`scrub`). Reward signatures (`rewards`) are for
-//! all farms together.
+//! `expiry`), farming (`farming`, `prove`, `wanted`, `submit`, `slots`), the scrub (`scrub`). Reward
+//! signatures (`rewards`) are for all farms together.
 
 pub mod chain;
 pub mod expiry;
@@ -20,6 +20,7 @@ pub mod scrub;
 pub mod slots;
 pub mod store;
 pub mod submit;
+pub mod wanted;
 
 use self::farming::Farming;
 use crate::cli::PlotClientArguments;
@@ -30,7 +31,7 @@ use crate::status::State;
 use ::farming::proving::CpuProver;
 use archiving::Kzg;
 use chain::ChainFeed;
-use cluster::contract::{RewardSigningBroadcast, SlotBroadcast};
+use cluster::contract::{ProofWantedRequest, RewardSigningBroadcast, SlotBroadcast};
 use cluster::{ClusterClient, ClusterSecret};
 use handle::FarmHandle;
 use metrics::Metrics;
@@ -42,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use submit::Counter;
 use tokio::task::JoinSet;
+use wanted::WantedProofs;
 
 /// Threads of the audits for each farm: its disk shows its speed only when several reads are on their way.
 const AUDIT_THREADS_PER_FARM: std::ops::RangeInclusive<usize> = 4..=16;
@@ -49,6 +51,9 @@ const AUDIT_THREADS_PER_FARM: std::ops::RangeInclusive<usize> = 4..=16;
 const AUDIT_THREADS: usize = 128;
 /// How often the number of plotted sectors is counted.
 const COUNT_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Questions of proof-servers answered at once; each takes microseconds.
+const WANTED_AT_ONCE: usize = 8;
 
 /// How long tasks may take to notice the shutdown.
 const LEAVE: Duration = Duration::from_millis(500);
@@ -87,12 +92,15 @@ pub async fn serve(
 
     let feed = Arc::new(ChainFeed::new(client.clone(), protocol_info.history_size));
     let gate = Arc::new(Mutex::new(SlotGate::default()));
+    let wanted = Arc::new(WantedProofs::default());
     let prover = Prover {
         client: client.clone(),
         kzg: kzg.clone(),
         bench: Arc::new(Bench::new(Arc::new(CpuProver::new(kzg)), 1)),
         reward_address,
         habit: Arc::default(),
+        wanted: Arc::clone(&wanted),
+        instance: context.instance,
         metrics: metrics.clone(),
     };
     let farming = Arc::new(Farming {
@@ -106,6 +114,10 @@ pub async fn serve(
     let plotter =
         Arc::new(Plotter::new(client.clone(), secret, context.instance, Arc::clone(&feed), metrics.clone()));
 
+    let answer = move |request| std::future::ready(Ok(wanted.answer(&request)));
+    let wanted_proofs =
+        client.serve_instance::<ProofWantedRequest, _, _>(context.instance, WANTED_AT_ONCE, answer);
+    context.keep_serving([wanted_proofs.await?]);
     let slots = client.listen::<SlotBroadcast>().await?;
     let rewards = client.listen::<RewardSigningBroadcast>().await?;
     let mut tasks = JoinSet::new();

@@ -1,4 +1,8 @@
 //! The proof-server: makes solutions of candidates for plot-clients, which have the plots and no time.
+//!
+//! A request may have lain about: in NATS, or in this process while it hung. So the first thing is to ask its plot-client
+//! whether and for how long the proof is wanted; what nobody waits for is dropped unread. The plot-client learns by the same
+//! that its request is in hand.
 
 pub mod bench;
 
@@ -8,7 +12,7 @@ use crate::status::Status;
 use archiving::Kzg;
 use bench::Bench;
 use cluster::ClusterClient;
-use cluster::contract::{ProveError, ProveRequest};
+use cluster::contract::{InstanceId, ProofWantedRequest, ProveError, ProveRequest, clip};
 use farming::proving::{CpuProver, ProofInput};
 use parity_scale_codec::DecodeAll;
 use primitives::Solution;
@@ -28,6 +32,7 @@ struct Metrics {
     made: Counter,
     late: Counter,
     busy: Counter,
+    unwanted: Counter,
     failed: Counter,
     seconds: Histogram,
 }
@@ -39,6 +44,8 @@ impl Metrics {
             made: status.counter("proofs_made", "Proofs made in time"),
             late: status.counter("proofs_late", "Proofs that were not there in time"),
             busy: status.counter("proofs_refused_busy", "Proofs refused because others left no time"),
+            unwanted: status
+                .counter("proofs_unwanted", "Requests dropped because nobody waited for the proof any more"),
             failed: status.counter("proofs_failed", "Proofs that failed"),
             seconds: status.histogram_seconds("proof_seconds", "Time from the request to the proof"),
         }
@@ -52,6 +59,7 @@ impl Metrics {
             }
             Err(ProveError::TooLate) => drop(self.late.inc()),
             Err(ProveError::Busy) => drop(self.busy.inc()),
+            Err(ProveError::NotWanted) => drop(self.unwanted.inc()),
             Err(error) => {
                 tracing::warn!("A proof failed: {error}");
                 self.failed.inc();
@@ -84,10 +92,15 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let metrics = Metrics::new(&context.status);
     let concurrency = arguments.proof_concurrency.max(1);
-    let bench = Arc::new(Bench::new(Arc::new(CpuProver::new(kzg)), concurrency));
+    let desk = Arc::new(Desk {
+        bench: Bench::new(Arc::new(CpuProver::new(kzg)), concurrency),
+        client: client.clone(),
+        instance: context.instance,
+        metrics,
+    });
     let handler = move |request: ProveRequest| {
-        let (bench, metrics) = (Arc::clone(&bench), metrics.clone());
-        async move { Ok(answer(&bench, &metrics, request).await) }
+        let desk = Arc::clone(&desk);
+        async move { Ok(desk.answer(request).await) }
     };
     let serving = client.serve_queue::<ProveRequest, _, _>(concurrency * REQUESTS_PER_PROOF, handler).await?;
     context.run_until_shutdown().await;
@@ -95,16 +108,50 @@ pub async fn serve(
     Ok(())
 }
 
-async fn answer(bench: &Bench, metrics: &Metrics, request: ProveRequest) -> Result<Solution, ProveError> {
-    let arrived = Instant::now();
-    metrics.requests.inc();
-    let result = match ProofInput::decode_all(&mut &*request.input) {
-        Ok(input) => {
-            drop(request.input);
-            bench.prove(input, arrived + Duration::from_millis(request.deadline_ms.into())).await
+/// Where requests are taken.
+struct Desk {
+    bench: Bench,
+    client: ClusterClient,
+    instance: InstanceId,
+    metrics: Metrics,
+}
+
+impl Desk {
+    async fn answer(&self, request: ProveRequest) -> Result<Solution, ProveError> {
+        let arrived = Instant::now();
+        self.metrics.requests.inc();
+        let result = self.prove(request).await;
+        self.metrics.count(&result, arrived.elapsed());
+        result
+    }
+
+    async fn prove(&self, request: ProveRequest) -> Result<Solution, ProveError> {
+        let ProveRequest { asker, id, distance, input } = request;
+        let deadline = self.wanted_until(asker, id).await?;
+        let proof_input = ProofInput::decode_all(&mut &*input)
+            .map_err(|error| ProveError::InvalidInput(clip(error.to_string())))?;
+        drop(input);
+        let place = self.bench.place(distance, deadline).await?;
+        if place.waited {
+            self.wanted_until(asker, id).await?;
         }
-        Err(error) => Err(ProveError::InvalidInput(error.to_string())),
-    };
-    metrics.count(&result, arrived.elapsed());
-    result
+        self.bench.prove_at(place, proof_input, deadline).await
+    }
+
+    /// Until when the proof is wanted, by this host's monotonic clock.
+    async fn wanted_until(&self, asker: InstanceId, id: u64) -> Result<Instant, ProveError> {
+        // Before the question: what the way takes is not given twice.
+        let asked = Instant::now();
+        let request = ProofWantedRequest { id, server: self.instance };
+        match self.client.request_instance(asker, &request).await {
+            Ok(wanted) => {
+                let left = wanted.left_ms.ok_or(ProveError::NotWanted)?;
+                Ok(asked + Duration::from_millis(left.into()))
+            }
+            Err(error) => {
+                tracing::debug!(%asker, %error, "Whoever wanted a proof is gone");
+                Err(ProveError::NotWanted)
+            }
+        }
+    }
 }

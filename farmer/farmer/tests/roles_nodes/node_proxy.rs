@@ -1,5 +1,5 @@
-//! A development node's RPC as other nodes would show it: without `dev_stats`, with safe methods only, with late slots.
-//! Everything else is forwarded; what passes is noted.
+//! A development node's RPC as other nodes would show it: without `dev_stats`, with safe methods only, with late slots, with
+//! solutions that are on their way for as long as a test needs. Everything else is forwarded; what passes is noted.
 
 use jsonrpsee::core::ClientError;
 use jsonrpsee::core::client::{ClientT, SubscriptionClientT};
@@ -8,13 +8,14 @@ use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::ws_client::{WsClient, WsClientBuilder};
 use parking_lot::Mutex;
 use primitives::node_rpc::{ERROR_CODE_BASE, METHOD_NOT_FOUND_CODE, UNSAFE_METHOD_MESSAGE, names};
-use primitives::{PieceIndex, SlotNumber, SolutionResponse};
+use primitives::{PieceIndex, RewardSignatureResponse, SlotNumber, SolutionResponse};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 const DEV_STATS: &str = "dev_stats";
 const SAFE_METHODS: [&str; 10] = [
@@ -37,6 +38,16 @@ const UNSAFE_SUBSCRIPTIONS: [[&str; 3]; 2] = [names::REWARD_SIGNING, names::OBJE
 /// Largest answer of a node, bytes.
 const MAX_ANSWER: u32 = 20 * 1024 * 1024;
 
+/// Where solutions are held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    Nothing,
+    /// Before the node gets them.
+    Solutions,
+    /// The node has them, and its answers do not come.
+    Answers,
+}
+
 pub struct NodeProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -50,6 +61,9 @@ struct Shared {
     slots: Mutex<BTreeSet<SlotNumber>>,
     refused: AtomicU64,
     submissions: Mutex<Vec<(SolutionResponse, bool)>>,
+    hold: watch::Sender<Hold>,
+    held: Mutex<Vec<SolutionResponse>>,
+    signatures: Mutex<Vec<RewardSignatureResponse>>,
     pieces: Mutex<BTreeSet<PieceIndex>>,
 }
 
@@ -66,6 +80,9 @@ impl NodeProxy {
             slots: Mutex::default(),
             refused: AtomicU64::new(0),
             submissions: Mutex::default(),
+            hold: watch::channel(Hold::Nothing).0,
+            held: Mutex::default(),
+            signatures: Mutex::default(),
             pieces: Mutex::default(),
         });
         let mut module = RpcModule::from_arc(Arc::clone(&shared));
@@ -81,7 +98,9 @@ impl NodeProxy {
             module
                 .register_async_method(name, move |params, shared, _| async move {
                     shared.refuse_unsafe()?;
-                    shared.ask_and_note(name, &params).await
+                    let params = params.into_owned();
+                    // What is on its way to a node arrives, though whoever sent it goes away.
+                    tokio::spawn(async move { shared.ask_and_note(name, &params).await }).await.unwrap()
                 })
                 .unwrap();
         }
@@ -136,6 +155,21 @@ impl NodeProxy {
         self.shared.submissions.lock().clone()
     }
 
+    /// Holds solutions from now on, or lets go those that are held.
+    pub fn hold(&self, hold: Hold) {
+        self.shared.hold.send_replace(hold);
+    }
+
+    /// Solutions that were held.
+    pub fn held(&self) -> Vec<SolutionResponse> {
+        self.shared.held.lock().clone()
+    }
+
+    /// Reward signatures handed to the node.
+    pub fn signatures(&self) -> Vec<RewardSignatureResponse> {
+        self.shared.signatures.lock().clone()
+    }
+
     /// Pieces that the node gave.
     pub fn pieces_given(&self) -> BTreeSet<PieceIndex> {
         self.shared.pieces.lock().clone()
@@ -168,14 +202,29 @@ impl Shared {
     }
 
     async fn ask_and_note(&self, name: &str, params: &Params<'_>) -> Answer {
+        if name == names::SUBMIT_SOLUTION {
+            self.wait_while(Hold::Solutions, params).await;
+        }
+        if name == names::SUBMIT_REWARD_SIGNATURE {
+            self.signatures.lock().push(params.one()?);
+        }
         let answer = self.ask(name, params).await;
         if name == names::SUBMIT_SOLUTION {
+            self.wait_while(Hold::Answers, params).await;
             self.submissions.lock().push((params.one()?, answer.is_ok()));
         }
         if name == names::PIECE && matches!(answer, Ok(Value::String(_))) {
             self.pieces.lock().insert(params.one()?);
         }
         answer
+    }
+
+    async fn wait_while(&self, hold: Hold, params: &Params<'_>) {
+        let mut holds = self.hold.subscribe();
+        if *holds.borrow_and_update() == hold {
+            self.held.lock().push(params.one().unwrap());
+            let _ = holds.wait_for(|now| *now != hold).await;
+        }
     }
 
     async fn forward(&self, subscription: [&'static str; 3], pending: PendingSubscriptionSink) {

@@ -1,6 +1,7 @@
 //! A small farm of real parts: development nodes of one chain behind proxies, a controller for each, proof-servers, a
 //! plot-server, a plot-client. There is no cache: all pieces come from the nodes.
 
+use crate::node_process::NodeProcess;
 use crate::node_proxy::NodeProxy;
 use crate::roles_support::{RoleProcess, free_address, srs_cache};
 use cluster::testing::NatsServer;
@@ -15,19 +16,22 @@ pub const LONG: Duration = Duration::from_secs(400);
 pub const SECTORS: u16 = 2;
 pub const PIECES_IN_SECTOR: u16 = 2;
 
+pub const SLOT_MS: u64 = 5000;
+pub const BLOCK_BYTES: u32 = 1024 * 1024;
+
 /// Says which copy of each slot was taken.
 const PLOT_CLIENT_LOG: &str = "info,async_nats=warn,farmer::roles::plot_client=debug";
 
 /// Few slots, each with time for proofs on a loaded machine; every chunk wins.
-fn config(data: PathBuf) -> Config {
+pub fn config(data: PathBuf) -> Config {
     Config {
         rpc_listen_on: free_address(),
         srs_cache: Some(srs_cache()),
         pieces_in_sector: PIECES_IN_SECTOR,
-        slot_ms: 5000,
+        slot_ms: SLOT_MS,
         slots_per_block: 1,
         initial_solution_range: Some(u64::MAX),
-        block_bytes: 1024 * 1024,
+        block_bytes: BLOCK_BYTES,
         ..Config::new(data)
     }
 }
@@ -48,14 +52,18 @@ pub async fn start_nodes(directory: &Path, count: usize) -> Vec<DevNode> {
     let mut nodes = Vec::new();
     for index in 0..count {
         if index > 0 {
-            let copied = Command::new("cp").arg("-r").args([data(0), data(index)]).status().unwrap();
-            assert!(copied.success());
+            copy(&data(0), &data(index));
         }
     }
     for index in 0..count {
         nodes.push(DevNode::start(config(data(index))).await.unwrap());
     }
     nodes
+}
+
+/// Copies a directory.
+pub fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
 }
 
 pub struct SmallFarm {
@@ -65,6 +73,8 @@ pub struct SmallFarm {
     pub controllers: Vec<RoleProcess>,
     pub proxies: Vec<NodeProxy>,
     pub nodes: Vec<DevNode>,
+    /// A node of its own process that follows the first one.
+    pub follower: Option<NodeProcess>,
     nats: NatsServer,
     directory: tempfile::TempDir,
 }
@@ -73,14 +83,37 @@ impl SmallFarm {
     /// Starts everything; gives it back when all sectors are plotted.
     pub async fn start(nodes: usize, proof_servers: usize) -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        let nodes = start_nodes(directory.path(), nodes).await;
+        Self::start_on(directory, nodes, None, proof_servers).await
+    }
+
+    /// [`Self::start`] with two voting nodes of one chain: the second follows the first.
+    pub async fn start_with_follower() -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = directory.path();
-        let nodes = start_nodes(path, nodes).await;
+        let node = start_nodes(path, 1).await.remove(0);
+        node.shutdown().await.unwrap();
+        let [first, second] = ["chain-0", "chain-1"].map(|name| path.join(name));
+        copy(&first, &second);
+        let node = DevNode::start(config(first)).await.unwrap();
+        let follower = NodeProcess::follow(&second, node.address());
+        Self::start_on(directory, vec![node], Some(follower), 1).await
+    }
+
+    async fn start_on(
+        directory: tempfile::TempDir,
+        nodes: Vec<DevNode>,
+        follower: Option<NodeProcess>,
+        proof_servers: usize,
+    ) -> Self {
+        let path = directory.path();
         let nats = NatsServer::start();
         let url = nats.url();
         let mut proxies = Vec::new();
         let mut controllers = Vec::new();
-        for (index, node) in nodes.iter().enumerate() {
-            let proxy = NodeProxy::start(node.address(), true).await;
+        let addresses = nodes.iter().map(DevNode::address).chain(follower.as_ref().map(NodeProcess::address));
+        for (index, address) in addresses.enumerate() {
+            let proxy = NodeProxy::start(address, true).await;
             controllers.push(controller(path, &format!("controller-{index}"), &url, &proxy));
             proxies.push(proxy);
         }
@@ -101,7 +134,17 @@ impl SmallFarm {
         plot_client.wait_for("all sectors are plotted", LONG, |status| {
             status["counters"]["sectors_plotted"] == SECTORS
         });
-        Self { plot_client, plot_server, proof_servers, controllers, proxies, nodes, nats, directory }
+        Self {
+            plot_client,
+            plot_server,
+            proof_servers,
+            controllers,
+            proxies,
+            nodes,
+            follower,
+            nats,
+            directory,
+        }
     }
 
     pub fn farm_directory(&self) -> PathBuf {
@@ -121,6 +164,7 @@ impl SmallFarm {
         self.plot_server.terminate();
         self.proof_servers.into_iter().chain(self.controllers).for_each(RoleProcess::terminate);
         drop(self.proxies);
+        drop(self.follower);
         for node in self.nodes {
             node.shutdown().await.unwrap();
         }
@@ -130,6 +174,11 @@ impl SmallFarm {
 
 /// Starts a controller of the node behind `proxy`.
 pub fn controller(directory: &Path, name: &str, nats: &str, proxy: &NodeProxy) -> RoleProcess {
-    let arguments = ["controller", "--tmp", "--node-rpc-url", &proxy.url()];
+    controller_of(directory, name, nats, &proxy.url())
+}
+
+/// Starts a controller of the node at `url`.
+pub fn controller_of(directory: &Path, name: &str, nats: &str, url: &str) -> RoleProcess {
+    let arguments = ["controller", "--tmp", "--node-rpc-url", url];
     RoleProcess::start(directory, name, nats, &arguments)
 }

@@ -8,14 +8,18 @@ use cluster::contract::{
 };
 use node::{Event, NodeClient};
 use parking_lot::Mutex;
-use primitives::{SegmentHeader, SegmentIndex};
-use std::collections::BTreeSet;
+use primitives::{Blake3Hash, SegmentHeader, SegmentIndex, SlotInfo, SlotNumber};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// How long before headers that could not be loaded are asked for again.
 const RETRY: Duration = Duration::from_secs(2);
+
+/// Slots of the node that are remembered.
+const RECENT_SLOTS: usize = 256;
 
 /// Whether a farmer can earn with the node. One that serves safe methods only looks alive: its slots and segment headers
 /// come all the same.
@@ -43,13 +47,38 @@ pub struct Relay {
     unacknowledged: Mutex<BTreeSet<SegmentIndex>>,
     /// Whether the node can be earned with.
     service: watch::Sender<Service>,
+    /// The node's newest slots with their challenges, and when the last one came.
+    recent_slots: Mutex<(BTreeMap<SlotNumber, Blake3Hash>, Instant)>,
+    /// Whether slots are kept back because the node is on a fork.
+    withholds_slots: AtomicBool,
 }
 
 impl Relay {
     /// A relay from `node` to the cluster.
     pub fn new(node: NodeClient, client: ClusterClient, instance: InstanceId, headers: Arc<Headers>) -> Self {
         let service = watch::channel(Service::Unknown).0;
-        Self { node, client, instance, headers, unacknowledged: Mutex::default(), service }
+        Self {
+            node,
+            client,
+            instance,
+            headers,
+            unacknowledged: Mutex::default(),
+            service,
+            recent_slots: Mutex::new((BTreeMap::new(), Instant::now())),
+            withholds_slots: AtomicBool::new(false),
+        }
+    }
+
+    /// The node's newest slots with their challenges, and how long ago the last one came.
+    pub fn recent_slots(&self) -> (BTreeMap<SlotNumber, Blake3Hash>, Duration) {
+        let recent = self.recent_slots.lock();
+        (recent.0.clone(), recent.1.elapsed())
+    }
+
+    /// Keeps slots back from now on, or passes them on again: those of a fork cost the farms the time that they need for
+    /// the chain's.
+    pub fn withhold_slots(&self, withhold: bool) {
+        self.withholds_slots.store(withhold, Ordering::Relaxed);
     }
 
     /// Follows whether the node can be earned with.
@@ -71,7 +100,8 @@ impl Relay {
         }
     }
 
-    async fn broadcast<B: Broadcast>(&self, message: &B) {
+    /// Sends a message to the cluster; one that cannot be sent is dropped.
+    pub async fn broadcast<B: Broadcast>(&self, message: &B) {
         if let Err(error) = self.client.broadcast(message).await {
             tracing::debug!(%error, "A broadcast was not sent");
         }
@@ -81,12 +111,27 @@ impl Relay {
     pub async fn slots(self: Arc<Self>, status: Status) {
         let seen = status.counter("slots_seen", "Slots that the node announced");
         let newest = status.gauge("slot", "Number of the newest slot");
+        let withheld = status.counter("slots_withheld", "Slots not passed on: the node is on a fork");
         let mut slots = self.node.subscribe_slots();
         while let Some(slot) = slots.next_item().await {
             seen.inc();
             newest.set(slot.slot_number.cast_signed());
+            self.remember(&slot);
+            if self.withholds_slots.load(Ordering::Relaxed) {
+                withheld.inc();
+                continue;
+            }
             self.broadcast(&SlotBroadcast { controller: self.instance, slot }).await;
         }
+    }
+
+    fn remember(&self, slot: &SlotInfo) {
+        let mut recent = self.recent_slots.lock();
+        recent.0.insert(slot.slot_number, slot.global_challenge);
+        if recent.0.len() > RECENT_SLOTS {
+            recent.0.pop_first();
+        }
+        recent.1 = Instant::now();
     }
 
     /// Broadcasts what farms are to sign. Ends with the client of the node.

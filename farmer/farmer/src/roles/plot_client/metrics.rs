@@ -22,6 +22,8 @@ pub struct Metrics {
     pub candidates: Counter,
     /// Proofs asked of proof-servers.
     pub proofs_requested: Counter,
+    /// Proofs asked of another proof-server because the first was late, hung or busy.
+    pub proofs_asked_again: Counter,
     /// Proofs made on this host.
     pub proofs_local: Counter,
     /// Proofs that were not there in time.
@@ -73,6 +75,10 @@ impl Metrics {
             audit_errors: status.counter("audit_errors", "Sectors that an audit could not read"),
             candidates: status.counter("candidates", "Winning chunks that are encoded"),
             proofs_requested: status.counter("proofs_requested", "Proofs asked of proof-servers"),
+            proofs_asked_again: status.counter(
+                "proofs_asked_again",
+                "Proofs asked of another proof-server because the first was late, hung or busy",
+            ),
             proofs_local: status.counter("proofs_local", "Proofs made on this host"),
             proofs_late: status.counter("proofs_late", "Proofs that were not there in time"),
             proofs_failed: status.labelled_counter("proofs_failed", "reason", "Proofs that failed"),

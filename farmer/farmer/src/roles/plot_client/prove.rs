@@ -4,24 +4,29 @@
 use super::handle::FarmHandle;
 use super::metrics::Metrics;
 use super::submit::Slot;
+use super::wanted::{Wanted, WantedProofs};
 use crate::roles::proof_server::bench::Bench;
 use archiving::Kzg;
-use cluster::contract::{ProveError, ProveRequest, clip};
+use cluster::contract::{InstanceId, ProveError, ProveRequest, clip};
 use cluster::{ClientError, ClusterClient};
 use farming::proving::{ProofInput, ProofTarget, ProvableChunk, prepare_proof_request};
 use farming::sector::{RecordChunksMode, SectorReadError};
 use farming::verification::verify_solution_for_challenge;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use parity_scale_codec::Encode;
 use parking_lot::Mutex;
-use primitives::{PublicKey, Solution};
+use primitives::{PublicKey, Solution, SolutionRange};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Time kept for handing the solution in.
 const HAND_IN: Duration = Duration::from_millis(300);
-/// A proof-server that is busy is not the only one: how often another is asked.
-const BUSY_RETRIES: usize = 2;
-/// Wait before another is asked.
+/// Requests for one proof: to a second proof-server when the first is late, hung, busy or fails, and to a third.
+const MOST_REQUESTS: usize = 3;
+/// A proof-server takes a request at once, or it hangs.
+const TAKE_TIMEOUT: Duration = Duration::from_millis(300);
+/// Wait before another is asked in place of a busy one.
 const BUSY_WAIT: Duration = Duration::from_millis(100);
 
 /// What is assumed of proof-servers until one has answered.
@@ -32,11 +37,12 @@ const FIRST_ANSWER: Duration = Duration::from_millis(2500);
 pub struct RemoteHabit {
     usual: Duration,
     silent: bool,
+    answers: u64,
 }
 
 impl Default for RemoteHabit {
     fn default() -> Self {
-        Self { usual: FIRST_ANSWER, silent: false }
+        Self { usual: FIRST_ANSWER, silent: false, answers: 0 }
     }
 }
 
@@ -44,6 +50,7 @@ impl RemoteHabit {
     fn answered(&mut self, took: Duration) {
         self.usual = (self.usual * 3 + took) / 4;
         self.silent = false;
+        self.answers += 1;
     }
 
     /// How long an answer may be waited for without doubt: an own proof beside one that is about to come would only slow
@@ -65,6 +72,10 @@ pub struct Prover {
     pub reward_address: PublicKey,
     /// How proof-servers have been answering.
     pub habit: Arc<Mutex<RemoteHabit>>,
+    /// What proof-servers are told that ask whether a proof is still wanted.
+    pub wanted: Arc<WantedProofs>,
+    /// This plot-client.
+    pub instance: InstanceId,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -80,6 +91,16 @@ enum Failure {
     Damaged(String),
     /// Anything else.
     Other(String),
+}
+
+/// What a proof-server's answer is good for.
+enum Answer {
+    /// A valid solution.
+    Good(Box<Solution>),
+    /// Another server may have a better one.
+    Useless,
+    /// There is no other server.
+    NobodyThere,
 }
 
 /// When a proof has to be there, so that it can be handed in.
@@ -123,6 +144,7 @@ impl Prover {
             public_key: handle.public_key(),
             reward_address: self.reward_address,
         };
+        let distance = chunk.distance;
         let farm = Arc::clone(&handle.farm);
         let reading = tokio::task::spawn_blocking(move || {
             prepare_proof_request(farm.plot(), &chunk, &target, RecordChunksMode::default())
@@ -134,7 +156,7 @@ impl Prover {
             Ok(Err(error)) => return Err(Failure::Other(error.to_string())),
             Err(error) => return Err(Failure::Other(error.to_string())),
         };
-        self.race(slot, input).await
+        self.race(slot, input, distance).await
     }
 
     /// When a proof has to be begun on this host to be in time.
@@ -144,13 +166,18 @@ impl Prover {
 
     /// Asks a proof-server, and begins to help itself when there is none, or when one is slower than usual and waiting
     /// any longer would leave no time.
-    async fn race(&self, slot: &Slot, input: ProofInput) -> Result<Solution, Failure> {
+    async fn race(
+        &self,
+        slot: &Slot,
+        input: ProofInput,
+        distance: SolutionRange,
+    ) -> Result<Solution, Failure> {
         let deadline = proof_deadline(slot);
         let own_start = match self.habit.lock().patience() {
             Duration::ZERO => slot.arrived,
             patience => self.last_start(slot).max(Instant::now() + patience),
         };
-        let remote = self.remote(slot, &input, deadline);
+        let remote = self.remote(slot, &input, distance, deadline);
         tokio::pin!(remote);
         let mut remote_open = true;
         tokio::select! {
@@ -161,7 +188,7 @@ impl Prover {
             },
             () = tokio::time::sleep_until(own_start.into()) => {}
         }
-        let own = self.own(slot, &input, deadline);
+        let own = self.own(slot, &input, distance, deadline);
         tokio::pin!(own);
         loop {
             tokio::select! {
@@ -177,44 +204,102 @@ impl Prover {
         }
     }
 
-    /// A proof-server's solution, verified; none when none gives one in time.
-    async fn remote(&self, slot: &Slot, input: &ProofInput, deadline: Instant) -> Option<Solution> {
+    /// A proof-server's solution, verified; none when none gives one in time. The first one asked is given the time that
+    /// proof-servers usually need; then, or when it does not even take the request, a second one is asked, and the first
+    /// answer counts.
+    async fn remote(
+        &self,
+        slot: &Slot,
+        input: &ProofInput,
+        distance: SolutionRange,
+        deadline: Instant,
+    ) -> Option<Solution> {
         let encoded = input.encode();
-        for _ in 0..=BUSY_RETRIES {
-            let left = deadline.checked_duration_since(Instant::now())?;
-            self.metrics.proofs_requested.inc();
-            let request = ProveRequest { deadline_ms: left.as_millis() as u32, input: encoded.clone() };
-            match ask(self.client.clone(), Arc::clone(&self.habit), request, left).await {
-                Ok(Ok(solution)) => match self.verified(slot, input, solution).await {
-                    Ok(solution) => return Some(solution),
-                    Err(reason) => {
-                        self.metrics.proofs_failed.inc("Invalid");
-                        tracing::error!(
-                            slot = slot.number,
-                            "A proof-server's solution is not used: {reason}"
-                        );
+        let wanted = Wanted::until(deadline);
+        let mut taken = wanted.taken();
+        let mut requests_left = if self.habit.lock().silent { 1 } else { MOST_REQUESTS };
+        let mut asked = FuturesUnordered::new();
+        let mut due = Instant::now();
+        let mut asked_before = false;
+        loop {
+            tokio::select! {
+                Some(answer) = asked.next() => match self.judge(slot, input, answer).await {
+                    Answer::Good(solution) => return Some(*solution),
+                    Answer::Useless => due = Instant::now() + BUSY_WAIT,
+                    Answer::NobodyThere => requests_left = 0,
+                },
+                Ok(()) = taken.changed() => {
+                    let mut habit = self.habit.lock();
+                    habit.silent = false;
+                    due = Instant::now() + habit.patience();
+                }
+                () = tokio::time::sleep_until(due.into()), if requests_left > 0 || !wanted.is_in_hand() => {
+                    if requests_left == 0 {
+                        // Nobody takes it: those that there are hang.
+                        self.habit.lock().silent = true;
                         return None;
                     }
-                },
-                Ok(Err(ProveError::Busy)) => tokio::time::sleep(BUSY_WAIT).await,
-                Ok(Err(error)) => {
-                    tracing::warn!(slot = slot.number, "A proof-server gives no solution: {error}");
-                    return None;
+                    let left = deadline.checked_duration_since(Instant::now())?;
+                    self.metrics.proofs_requested.inc();
+                    self.metrics.proofs_asked_again.inc_by(u64::from(asked_before));
+                    asked_before = true;
+                    requests_left -= 1;
+                    due = Instant::now() + TAKE_TIMEOUT;
+                    let request = self.wanted.request(&wanted);
+                    let prove = ProveRequest { asker: self.instance, id: request.id, distance, input: encoded.clone() };
+                    let asking = ask(self.client.clone(), Arc::clone(&self.habit), prove, left);
+                    asked.push(async move {
+                        let answer = asking.await;
+                        drop(request);
+                        answer
+                    });
                 }
-                Err(error) => {
-                    tracing::debug!(slot = slot.number, "No proof-server: {error}");
-                    return None;
+            }
+            if asked.is_empty() && requests_left == 0 {
+                return None;
+            }
+        }
+    }
+
+    async fn judge(
+        &self,
+        slot: &Slot,
+        input: &ProofInput,
+        answer: Result<Result<Solution, ProveError>, ClientError>,
+    ) -> Answer {
+        match answer {
+            Ok(Ok(solution)) => match self.verified(slot, input, solution).await {
+                Ok(solution) => return Answer::Good(Box::new(solution)),
+                Err(reason) => {
+                    self.metrics.proofs_failed.inc("Invalid");
+                    tracing::error!(slot = slot.number, "A proof-server's solution is not used: {reason}");
+                }
+            },
+            Ok(Err(ProveError::Busy | ProveError::NotWanted)) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(slot = slot.number, "A proof-server gives no solution: {error}");
+            }
+            Err(error) => {
+                tracing::debug!(slot = slot.number, "No proof-server: {error}");
+                if matches!(error, ClientError::NoResponders { .. } | ClientError::Disconnected { .. }) {
+                    return Answer::NobodyThere;
                 }
             }
         }
-        None
+        Answer::Useless
     }
 
     /// This host's own solution, verified.
-    async fn own(&self, slot: &Slot, input: &ProofInput, deadline: Instant) -> Result<Solution, Failure> {
-        let solution = match self.bench.prove(input.clone(), deadline).await {
+    async fn own(
+        &self,
+        slot: &Slot,
+        input: &ProofInput,
+        distance: SolutionRange,
+        deadline: Instant,
+    ) -> Result<Solution, Failure> {
+        let solution = match self.bench.prove(input.clone(), distance, deadline).await {
             Ok(solution) => solution,
-            Err(ProveError::Busy | ProveError::TooLate) => return Err(Failure::Late),
+            Err(ProveError::Busy | ProveError::TooLate | ProveError::NotWanted) => return Err(Failure::Late),
             Err(ProveError::DamagedRecord(reason)) => return Err(Failure::Damaged(reason)),
             Err(ProveError::InvalidInput(reason) | ProveError::Failed(reason)) => {
                 return Err(Failure::Other(reason));
@@ -263,11 +348,18 @@ async fn ask(
 ) -> Result<Result<Solution, ProveError>, ClientError> {
     let asking = tokio::spawn(async move {
         let asked = Instant::now();
+        let answers_before = habit.lock().answers;
         let answer = client.request_within(&request, limit).await;
         match &answer {
             Ok(Ok(_)) => habit.lock().answered(asked.elapsed()),
-            Err(ClientError::TimedOut { .. }) => habit.lock().silent = true,
-            Ok(Err(_)) | Err(_) => {}
+            Err(ClientError::TimedOut { .. }) => {
+                let mut habit = habit.lock();
+                // One of several that hangs is not silence: the others are asked in its place.
+                habit.silent |= habit.answers == answers_before;
+            }
+            // Whoever says no is not silent.
+            Ok(Err(_)) => habit.lock().silent = false,
+            Err(_) => {}
         }
         answer
     });
@@ -297,7 +389,8 @@ mod tests {
 
     /// Asks and goes away at once, as a race does that this host's own CPU wins; waits for what is learned all the same.
     async fn ask_and_go_away(client: &ClusterClient, habit: &Arc<Mutex<RemoteHabit>>, silent: bool) {
-        let request = ProveRequest { deadline_ms: 0, input: Vec::new() };
+        let asker = InstanceId::generate();
+        let request = ProveRequest { asker, id: 0, distance: 0, input: Vec::new() };
         let limit = if silent { Duration::from_millis(300) } else { Duration::from_secs(60) };
         assert_ne!(habit.lock().silent, silent);
         let mut asking = Box::pin(ask(client.clone(), Arc::clone(habit), request, limit));
@@ -316,8 +409,8 @@ mod tests {
         let nats = NatsServer::start();
         let client = nats.client().await;
         let (hang, hangs) = tokio::sync::watch::channel(true);
-        let server = nats.client().await;
-        let _serving = server
+        // Over one connection: the server knows of who answers before it is asked.
+        let _serving = client
             .serve_queue::<ProveRequest, _, _>(4, move |_| {
                 let mut hangs = hangs.clone();
                 async move {

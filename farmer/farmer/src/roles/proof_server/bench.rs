@@ -3,30 +3,63 @@
 use cluster::contract::{ProveError, clip};
 use farming::proving::{ProofInput, Prover};
 use parking_lot::Mutex;
-use primitives::Solution;
+use primitives::{Solution, SolutionRange};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot;
 
 /// What a proof takes until one has been timed: about two seconds on two cores.
 const FIRST_ESTIMATE: Duration = Duration::from_secs(2);
 
-/// Makes a bounded number of proofs at once, and none that would be late.
+/// Makes a bounded number of proofs at once, the nearest chunk's first, and none that would be late.
 pub struct Bench {
     prover: Arc<dyn Prover>,
-    places: Semaphore,
+    queue: Arc<Mutex<Queue>>,
     concurrency: usize,
-    waiting: AtomicUsize,
     estimate: Mutex<Duration>,
 }
 
-/// Counts a proof that waits for a place, until it is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
+/// What orders those that wait: distance, then arrival.
+type Turn = (SolutionRange, u64);
+
+struct Queue {
+    free: usize,
+    waiting: BTreeMap<Turn, oneshot::Sender<Place>>,
+    arrivals: u64,
+}
+
+/// A place on the bench; dropped, it goes to the best of those that wait.
+pub struct Place {
+    queue: Arc<Mutex<Queue>>,
+    /// Whether it had to be waited for.
+    pub waited: bool,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let next = {
+            let mut queue = self.queue.lock();
+            let next = queue.waiting.pop_first();
+            queue.free += usize::from(next.is_none());
+            next
+        };
+        if let Some((_, next)) = next {
+            // Who has gone away meanwhile gives it back: it is dropped here, and goes to the next.
+            drop(next.send(Self { queue: Arc::clone(&self.queue), waited: true }));
+        }
+    }
+}
+
+/// Somebody who waits for a place, until it is dropped.
+struct Waiting<'a> {
+    queue: &'a Mutex<Queue>,
+    turn: Turn,
+}
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.queue.lock().waiting.remove(&self.turn);
     }
 }
 
@@ -36,9 +69,8 @@ impl Bench {
         let concurrency = concurrency.max(1);
         Self {
             prover,
-            places: Semaphore::new(concurrency),
+            queue: Arc::new(Mutex::new(Queue { free: concurrency, waiting: BTreeMap::new(), arrivals: 0 })),
             concurrency,
-            waiting: AtomicUsize::new(0),
             estimate: Mutex::new(FIRST_ESTIMATE),
         }
     }
@@ -51,30 +83,71 @@ impl Bench {
     /// Makes a proof if it can be there in time.
     ///
     /// # Errors
-    /// [`ProveError::Busy`] at once when those before it leave no time; [`ProveError::TooLate`] when it took too long
-    /// after all; what is wrong with the input.
-    pub async fn prove(&self, input: ProofInput, deadline: Instant) -> Result<Solution, ProveError> {
-        let before = self.waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Waiting(&self.waiting);
-        let rounds = before.div_ceil(self.concurrency) as u32;
-        let left = deadline.saturating_duration_since(Instant::now());
-        if self.places.available_permits() == 0 && self.estimate() * (rounds + 1) > left {
-            return Err(ProveError::Busy);
-        }
-        let place =
-            tokio::time::timeout(left, self.places.acquire()).await.map_err(|_| ProveError::TooLate)?;
-        let _place = place.expect("the semaphore is never closed");
-        drop(waiting);
-        if Instant::now() >= deadline {
-            return Err(ProveError::TooLate);
-        }
-        self.prove_now(input, deadline).await
+    /// Those of [`Self::place`] and [`Self::prove_at`].
+    pub async fn prove(
+        &self,
+        input: ProofInput,
+        distance: SolutionRange,
+        deadline: Instant,
+    ) -> Result<Solution, ProveError> {
+        let place = self.place(distance, deadline).await?;
+        self.prove_at(place, input, deadline).await
     }
 
-    async fn prove_now(&self, input: ProofInput, deadline: Instant) -> Result<Solution, ProveError> {
+    /// Waits for a place; whoever has the smaller distance gets one earlier.
+    ///
+    /// # Errors
+    /// [`ProveError::Busy`] at once when those before it leave no time, or later when others took it;
+    /// [`ProveError::TooLate`] when the deadline has passed.
+    pub async fn place(&self, distance: SolutionRange, deadline: Instant) -> Result<Place, ProveError> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ProveError::TooLate);
+        }
+        let (turn, receiver) = {
+            let mut queue = self.queue.lock();
+            if queue.free > 0 {
+                queue.free -= 1;
+                return Ok(Place { queue: Arc::clone(&self.queue), waited: false });
+            }
+            queue.arrivals += 1;
+            let turn = (distance, queue.arrivals);
+            let rounds = queue.waiting.range(..turn).count().div_ceil(self.concurrency) as u32;
+            if self.estimate() * (rounds + 1) > left {
+                return Err(ProveError::Busy);
+            }
+            let (sender, receiver) = oneshot::channel();
+            queue.waiting.insert(turn, sender);
+            (turn, receiver)
+        };
+        let _waiting = Waiting { queue: &self.queue, turn };
+        let place = tokio::time::timeout(left, receiver).await.map_err(|_| ProveError::TooLate)?;
+        let place = place.expect("who takes a waiting sender out of the queue sends");
+        if Instant::now() + self.estimate() > deadline {
+            // Nearer ones came first; another bench may have more room.
+            return Err(ProveError::Busy);
+        }
+        Ok(place)
+    }
+
+    /// Makes a proof on a place.
+    ///
+    /// # Errors
+    /// [`ProveError::TooLate`] when it took too long; what is wrong with the input.
+    pub async fn prove_at(
+        &self,
+        place: Place,
+        input: ProofInput,
+        deadline: Instant,
+    ) -> Result<Solution, ProveError> {
         let prover = Arc::clone(&self.prover);
         let started = Instant::now();
-        let made = tokio::task::spawn_blocking(move || prover.prove(&input)).await;
+        let made = tokio::task::spawn_blocking(move || {
+            // The place is taken for as long as there is work, also when nobody waits for it any more.
+            let _place = place;
+            prover.prove(&input)
+        })
+        .await;
         let took = started.elapsed();
         let result = made.map_err(|error| ProveError::Failed(clip(error.to_string())))?;
         let solution = result.map_err(|error| translate(&error))?;
@@ -155,20 +228,52 @@ pub(in super::super) mod tests {
     async fn late_proofs_are_dropped_and_full_benches_say_so() {
         let bench = Arc::new(Bench::new(Arc::new(Slow(Duration::from_millis(200))), 1));
         let soon = || Instant::now() + Duration::from_millis(50);
-        assert_eq!(bench.prove(input(), soon()).await, Err(ProveError::TooLate));
+        assert_eq!(bench.prove(input(), 0, soon()).await, Err(ProveError::TooLate));
         let running = {
             let bench = Arc::clone(&bench);
-            tokio::spawn(async move { bench.prove(input(), Instant::now() + Duration::from_secs(20)).await })
+            tokio::spawn(
+                async move { bench.prove(input(), 0, Instant::now() + Duration::from_secs(20)).await },
+            )
         };
         tokio::time::sleep(Duration::from_millis(50)).await;
         let started = Instant::now();
-        assert_eq!(bench.prove(input(), soon()).await, Err(ProveError::Busy));
+        assert_eq!(bench.prove(input(), 0, soon()).await, Err(ProveError::Busy));
         assert!(started.elapsed() < Duration::from_millis(40));
         // With enough time it waits for its place.
-        let later = bench.prove(input(), Instant::now() + Duration::from_secs(20)).await;
+        let later = bench.prove(input(), 0, Instant::now() + Duration::from_secs(20)).await;
         assert_eq!(later.unwrap().sector_index, 4);
         assert!(running.await.unwrap().is_ok());
-        assert_eq!(bench.waiting.load(Ordering::Relaxed), 0);
+        assert!(bench.queue.lock().waiting.is_empty());
         assert!(bench.estimate() < FIRST_ESTIMATE);
+    }
+
+    #[tokio::test]
+    async fn the_nearest_is_proved_first_and_who_goes_away_holds_up_nobody() {
+        let bench = Arc::new(Bench::new(Arc::new(Slow(Duration::ZERO)), 1));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let place = bench.place(u64::MAX, deadline).await.unwrap();
+        assert!(!place.waited);
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut waiting = Vec::new();
+        for distance in [30, 10, 5, 20] {
+            let (for_it, order) = (Arc::clone(&bench), Arc::clone(&order));
+            waiting.push(tokio::spawn(async move {
+                let place = for_it.place(distance, deadline).await.unwrap();
+                assert!(place.waited);
+                order.lock().push(distance);
+            }));
+            while bench.queue.lock().waiting.len() < waiting.len() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let gone = waiting.remove(2);
+        gone.abort();
+        assert!(gone.await.unwrap_err().is_cancelled());
+        drop(place);
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        assert_eq!(*order.lock(), [10, 20, 30]);
+        assert_eq!(bench.queue.lock().free, 1);
     }
 }
