@@ -145,7 +145,7 @@ fn slot_info(shared: &Shared, slot_number: SlotNumber) -> SlotInfo {
     }
 }
 
-/// Verifies the solutions of one slot until its farming timeout.
+/// Verifies the solutions of one slot until its farming timeout, or until the node stops.
 async fn collect(
     shared: Arc<Shared>,
     info: SlotInfo,
@@ -153,7 +153,9 @@ async fn collect(
 ) -> Vec<Accepted> {
     let deadline = Instant::now() + shared.config.farming_timeout();
     let mut accepted = Vec::new();
-    while let Ok(Some(solution)) = tokio::time::timeout_at(deadline, solutions.recv()).await {
+    loop {
+        let next = tokio::time::timeout_at(deadline, solutions.recv());
+        let Some(Ok(Some(solution))) = shared.shutdown.run_until_cancelled(next).await else { break };
         accepted.extend(check(&shared, info, solution).await);
     }
     shared.slots.close(info.slot_number);
