@@ -66,7 +66,8 @@ impl RoleProcess {
         Self::spawn(directory, name, status, farmer().arg("cluster").args(arguments))
     }
 
-    fn spawn(directory: &Path, name: &str, status: SocketAddr, command: &mut Command) -> Self {
+    /// Starts `command`, whose log is `NAME.log` in `directory`.
+    pub fn spawn(directory: &Path, name: &str, status: SocketAddr, command: &mut Command) -> Self {
         let log = directory.join(format!("{name}.log"));
         let file = std::fs::File::options().create(true).append(true).open(&log).unwrap();
         let child = command.stdout(Stdio::null()).stderr(file).spawn().unwrap();
@@ -120,7 +121,18 @@ impl RoleProcess {
         self.wait_for("ready", timeout, |status| status["state"] == "ready");
     }
 
-    fn signal(&self, signal: &str) {
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
+    /// `kill SIGNAL`.
+    pub fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
         assert!(status.success());
     }

@@ -1,0 +1,339 @@
+//! The guides' seven hosts, small: three with NATS, a node and a controller each, two plotters, two with farms.
+
+use crate::namespaces::Network;
+use crate::roles_support::{RoleProcess, farmer, srs_cache};
+use dev_node::DevStats;
+use node::{NodeClient, Options};
+use primitives::{PublicKey, ss58};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// A machine with other work to do archives a segment in minutes.
+pub const LONG: Duration = Duration::from_secs(400);
+/// In this time everything is at work again.
+const SETTLED: Duration = Duration::from_secs(90);
+pub const HOSTS: u8 = 7;
+/// The chain is made on this host; the other nodes follow it, so this node is left alone.
+pub const SOURCE: u8 = 3;
+pub const SECTORS: u16 = 4;
+/// Pieces of the one segment.
+pub const PIECES: i64 = 256;
+const PIECES_IN_SECTOR: &str = "4";
+const SLOT_MS: &str = "1000";
+/// Sectors win seldom enough for two cores.
+const SLOTS_PER_BLOCK: &str = "120";
+const BLOCK_BYTES: &str = "1048576";
+const LOG: &str = "info,async_nats=warn,farmer::roles::plot_client=debug,dev_node::slots=debug";
+
+/// A process of the fleet, that can be started again.
+struct Unit {
+    host: u8,
+    status: SocketAddr,
+    program: PathBuf,
+    arguments: Vec<String>,
+    process: Option<RoleProcess>,
+}
+
+pub struct Fleet {
+    pub network: Network,
+    units: BTreeMap<String, Unit>,
+    runtime: tokio::runtime::Runtime,
+    directory: tempfile::TempDir,
+}
+
+fn dev_node_binary() -> PathBuf {
+    let binary = Path::new(env!("CARGO_BIN_EXE_autonomys-farmer")).with_file_name("autonomys-dev-node");
+    assert!(binary.is_file(), "autonomys-dev-node is not built: run the tests with `cargo xtask test`");
+    binary
+}
+
+fn strings(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&argument| argument.to_owned()).collect()
+}
+
+/// A GET over HTTP.
+pub fn get(address: SocketAddr, path: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+impl Fleet {
+    /// Starts everything; gives it back when all sectors are plotted and farming has begun.
+    pub fn start() -> Self {
+        let mut fleet = Self {
+            network: Network::new(HOSTS),
+            units: BTreeMap::new(),
+            runtime: tokio::runtime::Runtime::new().unwrap(),
+            directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+        };
+        (1..=3).for_each(|host| fleet.add_nats(host));
+        fleet.start_nodes();
+        for host in 1..=3 {
+            let url = format!("ws://{}:9944", Network::address(host));
+            fleet.add_role(
+                &format!("controller-{host}"),
+                host,
+                9860,
+                &["controller", "--tmp", "--node-rpc-url", &url],
+            );
+        }
+        fleet.add_role("proof-server", SOURCE, 9861, &["proof-server"]);
+        fleet.add_cache("sharded-cache-4", 4);
+        let full = format!("path={}", fleet.path("full-cache").display());
+        fleet.add_role("full-cache", 4, 9863, &["full-piece-sharded-cache", &full]);
+        let spool = fleet.path("spool").display().to_string();
+        fleet.add_role("plot-server", 4, 9864, &["plot-server", &spool, "--listen-port", "9966"]);
+        fleet.add_farm("plot-client-6", 6, SECTORS);
+        fleet.wait("all sectors are plotted", LONG, |fleet| {
+            fleet.counter("plot-client-6", "sectors_plotted") == i64::from(SECTORS)
+        });
+        fleet.settle();
+        fleet
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn add(&mut self, name: &str, host: u8, port: u16, program: &Path, arguments: Vec<String>) {
+        let status = SocketAddr::from((Network::address(host), port));
+        let unit = Unit { host, status, program: program.to_owned(), arguments, process: None };
+        self.units.insert(name.to_owned(), unit);
+        self.restart(name);
+    }
+
+    fn add_nats(&mut self, host: u8) {
+        let routes = [1, 2, 3].map(|host| format!("nats://{}:4248", Network::address(host))).join(", ");
+        let name = format!("nats-{host}");
+        let configuration = format!(
+            "server_name: n{host}\nlisten: \"0.0.0.0:4222\"\nhttp: \"0.0.0.0:8222\"\nmax_payload: 3MB\n\
+             jetstream {{ store_dir: {:?}, max_memory_store: 64MB, max_file_store: 1GB }}\n\
+             cluster {{ name: c1, listen: \"0.0.0.0:4248\", routes: [{routes}] }}\n",
+            self.path(&name),
+        );
+        let file = self.path(&format!("{name}.conf"));
+        std::fs::write(&file, configuration).unwrap();
+        let arguments = strings(&["-c", file.to_str().unwrap()]);
+        self.add(&name, host, 8222, &cluster::testing::nats_server_binary(), arguments);
+    }
+
+    /// Archives the chain once; every node begins with a copy of it.
+    fn start_nodes(&mut self) {
+        self.add_node(SOURCE);
+        self.wait("the first segment", LONG, |fleet| fleet.stats().is_some_and(|stats| !stats.syncing));
+        self.end(&format!("node-{SOURCE}"));
+        for host in [1, 2] {
+            let [from, to] = [SOURCE, host].map(|host| self.path(&format!("chain-{host}")));
+            assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+        }
+        self.restart(&format!("node-{SOURCE}"));
+        self.wait("the chain", LONG, |fleet| fleet.stats().is_some_and(|stats| !stats.syncing));
+        [1, 2].into_iter().for_each(|host| self.add_node(host));
+    }
+
+    fn add_node(&mut self, host: u8) {
+        let (data, srs) = (self.path(&format!("chain-{host}")), srs_cache());
+        let mut arguments =
+            strings(&["--data", data.to_str().unwrap(), "--srs-cache", srs.to_str().unwrap()]);
+        arguments.extend(strings(&["--rpc-listen-on", "0.0.0.0:9944", "--slot-ms", SLOT_MS]));
+        arguments.extend(strings(&["--pieces-in-sector", PIECES_IN_SECTOR, "--block-bytes", BLOCK_BYTES]));
+        arguments.extend(strings(&["--slots-per-block", SLOTS_PER_BLOCK]));
+        if host != SOURCE {
+            arguments.extend(strings(&["--follow", &format!("ws://{}:9944", Network::address(SOURCE))]));
+        }
+        self.add(&format!("node-{host}"), host, 9944, &dev_node_binary(), arguments);
+        let address = SocketAddr::from((Network::address(host), 9944));
+        self.wait("the node", LONG, |_| TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_ok());
+    }
+
+    fn add_role(&mut self, name: &str, host: u8, port: u16, role: &[&str]) {
+        let srs = srs_cache();
+        let mut arguments = strings(&["cluster"]);
+        for host in 1..=3 {
+            arguments.extend(strings(&["--nats-server", &format!("nats://{}:4222", Network::address(host))]));
+        }
+        arguments.extend(strings(&["--dev-srs-cache", srs.to_str().unwrap()]));
+        arguments.extend(strings(&["--prometheus-listen-on", &format!("0.0.0.0:{port}")]));
+        arguments.extend(strings(role));
+        self.add(name, host, port, Path::new(env!("CARGO_BIN_EXE_autonomys-farmer")), arguments);
+    }
+
+    /// A sharded cache with room for a whole segment.
+    pub fn add_cache(&mut self, name: &str, host: u8) {
+        let path = format!("path={},size=400MiB", self.path(name).display());
+        self.add_role(name, host, 9862, &["sharded-cache", &path]);
+    }
+
+    /// A plot-client with one farm.
+    pub fn add_farm(&mut self, name: &str, host: u8, sectors: u16) {
+        let farm = format!("path={},sectors={sectors}", self.path(name).display());
+        let reward_address = ss58::encode(ss58::AUTONOMYS_PREFIX, &PublicKey([host; 32]));
+        self.add_role(name, host, 9866, &["plot-client", &farm, "--reward-address", &reward_address]);
+    }
+
+    fn unit(&self, name: &str) -> &Unit {
+        self.units.get(name).unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    fn process(&self, name: &str) -> &RoleProcess {
+        self.unit(name).process.as_ref().unwrap_or_else(|| panic!("{name} is down"))
+    }
+
+    /// Starts a unit that is down.
+    pub fn restart(&mut self, name: &str) {
+        let unit = &self.units[name];
+        assert!(unit.process.is_none(), "{name} runs");
+        let mut command = self.network.command(unit.host, &unit.program);
+        farmer().get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| {
+            command.env_remove(name);
+        });
+        command.args(&unit.arguments).env("RUST_LOG", LOG).stdin(Stdio::null());
+        let process = RoleProcess::spawn(self.directory.path(), name, unit.status, &mut command);
+        self.units.get_mut(name).unwrap().process = Some(process);
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self, name: &str) {
+        self.units.get_mut(name).unwrap().process.take().unwrap().kill();
+    }
+
+    /// SIGTERM, of a process that need not be as prompt as a role.
+    fn end(&mut self, name: &str) {
+        let mut process = self.units.get_mut(name).unwrap().process.take().unwrap();
+        process.signal("-TERM");
+        assert!(process.wait(Duration::from_secs(60)).success(), "{}", process.log());
+    }
+
+    /// SIGTERM to a role, which has to be prompt, or to another unit.
+    pub fn terminate(&mut self, name: &str) {
+        if name.starts_with("nats") || name.starts_with("node") {
+            self.end(name);
+        } else {
+            self.units.get_mut(name).unwrap().process.take().unwrap().terminate();
+        }
+    }
+
+    pub fn suspend(&self, name: &str) {
+        self.process(name).suspend();
+    }
+
+    pub fn resume(&self, name: &str) {
+        self.process(name).resume();
+    }
+
+    pub fn is_running(&self, name: &str) -> bool {
+        self.units.get(name).is_some_and(|unit| unit.process.is_some())
+    }
+
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(&format!("{name}.log"))).unwrap_or_default()
+    }
+
+    pub fn status(&self, name: &str) -> Option<Value> {
+        self.unit(name).process.as_ref()?.status()
+    }
+
+    /// A counter; less than zero while nobody answers.
+    pub fn counter(&self, name: &str, counter: &str) -> i64 {
+        self.process(name).counter(counter)
+    }
+
+    /// Names of all units, with their process ids.
+    pub fn pids(&self) -> BTreeMap<String, u32> {
+        let running = self.units.iter().filter_map(|(name, unit)| Some((name, unit.process.as_ref()?)));
+        running.map(|(name, process)| (name.clone(), process.id())).collect()
+    }
+
+    /// Units that ended by themselves.
+    pub fn ended(&mut self) -> Vec<String> {
+        let mut ended = Vec::new();
+        for (name, unit) in &mut self.units {
+            if unit.process.as_mut().is_some_and(|process| process.has_ended()) {
+                ended.push(name.clone());
+            }
+        }
+        ended
+    }
+
+    /// What the chain's node counts.
+    pub fn stats(&self) -> Option<DevStats> {
+        let url = format!("ws://{}:9944", Network::address(SOURCE));
+        self.runtime.block_on(async {
+            let client = NodeClient::new(&url, Options::default()).ok()?;
+            tokio::time::timeout(Duration::from_secs(5), client.read("dev_stats")).await.ok()?.ok()
+        })
+    }
+
+    /// The NATS server that leads the bucket of leases; none while there is an election.
+    pub fn jetstream_leader(&self) -> Option<String> {
+        let address = SocketAddr::from((Network::address(SOURCE), 8222));
+        let found = get(address, "/jsz?streams=true")?;
+        let accounts = found["account_details"].as_array()?.iter();
+        let mut streams =
+            accounts.flat_map(|account| account["stream_detail"].as_array().into_iter().flatten());
+        let state = streams.find(|stream| stream["name"] == "KV_autonomys-default")?;
+        let leader = state["cluster"]["leader"].as_str()?;
+        Some(format!("nats-{}", leader.strip_prefix('n')?))
+    }
+
+    pub fn wait(&mut self, what: &str, timeout: Duration, mut holds: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + timeout;
+        while !holds(self) {
+            let ended = self.ended();
+            assert!(ended.is_empty(), "{what}: {ended:?} ended");
+            assert!(Instant::now() < deadline, "{what}: not within {timeout:?}");
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    fn is_ready(&self, name: &str) -> bool {
+        match name.split('-').next() {
+            Some("nats" | "node") => {
+                TcpStream::connect_timeout(&self.unit(name).status, Duration::from_secs(1)).is_ok()
+            }
+            _ => self.status(name).is_some_and(|status| status["state"] == "ready"),
+        }
+    }
+
+    /// Waits until everything is at work, holds all pieces, and a solution was accepted.
+    pub fn settle(&mut self) {
+        let names: Vec<_> = self.pids().into_keys().collect();
+        for name in names {
+            self.wait(&format!("{name} is ready"), SETTLED, |fleet| fleet.is_ready(&name));
+        }
+        self.wait("JetStream has a leader", SETTLED, |fleet| fleet.jetstream_leader().is_some());
+        self.wait("the caches hold everything", SETTLED, |fleet| fleet.pieces() >= [PIECES, PIECES]);
+        let before = self.counter("plot-client-6", "solutions_accepted").max(0);
+        self.wait("a solution", SETTLED, |fleet| {
+            fleet.counter("plot-client-6", "solutions_accepted") > before
+        });
+    }
+
+    /// Pieces in the sharded caches together and in the full copy.
+    pub fn pieces(&self) -> [i64; 2] {
+        let held =
+            |name: &str| if self.is_running(name) { self.counter(name, "pieces_cached").max(0) } else { 0 };
+        [held("sharded-cache-4") + held("sharded-cache-5"), held("full-cache")]
+    }
+
+    /// Resident memory by unit, MiB.
+    pub fn resident_mib(&self) -> BTreeMap<String, u64> {
+        let resident = |(name, pid): (String, u32)| {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+            let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+            Some((name, kib / 1024))
+        };
+        self.pids().into_iter().filter_map(resident).collect()
+    }
+}
