@@ -13,6 +13,12 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use xmlrpc::{Reply, Value};
 
+/// Whether supervisord's answer can be read: for the fuzz targets alone.
+#[doc(hidden)]
+pub fn is_reply(text: &str) -> bool {
+    xmlrpc::reply(text).is_ok()
+}
+
 /// Deadline of one call. A stopped supervisord (SIGSTOP) never answers.
 const CALL: Duration = Duration::from_secs(10);
 

@@ -74,11 +74,11 @@ pub enum IdentityError {
 
 /// What the cluster has agreed on so far.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-struct Identity {
-    srs_digest: Option<Blake3Hash>,
-    genesis: Option<GenesisHash>,
-    by: InstanceId,
-    role: Role,
+pub(crate) struct Identity {
+    pub(crate) srs_digest: Option<Blake3Hash>,
+    pub(crate) genesis: Option<GenesisHash>,
+    pub(crate) by: InstanceId,
+    pub(crate) role: Role,
 }
 
 impl Payload for Identity {

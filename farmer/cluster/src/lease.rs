@@ -27,12 +27,12 @@ const DEAD_AFTER: Duration = Duration::from_secs(6);
 
 /// What the key says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-struct LeaseValue {
+pub(crate) struct LeaseValue {
     /// None: given back.
-    holder: Option<InstanceId>,
-    fence: u64,
+    pub(crate) holder: Option<InstanceId>,
+    pub(crate) fence: u64,
     /// Makes every renewal a change.
-    beat: u64,
+    pub(crate) beat: u64,
 }
 
 impl Payload for LeaseValue {

@@ -11,6 +11,8 @@ mod backoff;
 pub mod client;
 pub mod contract;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod identity;
 mod kv;
 pub mod lease;

@@ -22,7 +22,7 @@
 
 mod client;
 mod error;
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod handshake;
 mod server;
 mod source;

@@ -163,6 +163,12 @@ fn unchunk(mut body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
+/// The answer, and whether no more of it is waited for: for the fuzz targets alone.
+#[doc(hidden)]
+pub fn parse_answer(answer: &[u8]) -> (Option<Response>, bool) {
+    (parse(answer).ok(), complete(answer))
+}
+
 fn parse(answer: &[u8]) -> std::result::Result<Response, &'static str> {
     let (head, body) = split(answer).ok_or("not an HTTP answer")?;
     let status =

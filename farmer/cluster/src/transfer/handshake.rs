@@ -31,9 +31,9 @@ pub(crate) enum Status {
     GoingAway = 2,
 }
 
-type Hello = [u8; HELLO_SIZE];
+pub(crate) type Hello = [u8; HELLO_SIZE];
 
-fn hello(instance: InstanceId, status: u16) -> Hello {
+pub(crate) fn hello(instance: InstanceId, status: u16) -> Hello {
     let mut bytes = [0; HELLO_SIZE];
     bytes[..8].copy_from_slice(&MAGIC);
     bytes[8..10].copy_from_slice(&VERSION.to_le_bytes());
@@ -44,7 +44,7 @@ fn hello(instance: InstanceId, status: u16) -> Hello {
 }
 
 /// Checks magic and version; gives instance and status.
-fn read_hello(bytes: &Hello, peer: SocketAddr) -> Result<(InstanceId, u16), TransferError> {
+pub(crate) fn read_hello(bytes: &Hello, peer: SocketAddr) -> Result<(InstanceId, u16), TransferError> {
     if bytes[..8] != MAGIC {
         return Err(TransferError::NotAPeer { peer });
     }
