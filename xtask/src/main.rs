@@ -3,6 +3,7 @@
 
 mod bench;
 mod demo;
+mod drills;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -40,6 +41,8 @@ enum Task {
     /// Run the cases of docs/benchmarks.md, compare them with the reference and with this machine's limits, and bring the
     /// document up to date
     Bench(bench::Bench),
+    /// Run the failure drills and bring the table of docs/book/drills.md up to date
+    Drills,
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Task::Lint => lint(),
         Task::Demo { json } => demo(json),
         Task::Bench(options) => bench(&options),
+        Task::Drills => drills(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -119,6 +123,13 @@ fn left_out(vectors: bool) -> Vec<&'static str> {
              unprivileged user namespaces, or run as root outside a container, to have them"
         );
         left_out.push("full_disk_");
+    }
+    if !vectors && let Err(reason) = drills::make_namespaces() {
+        eprintln!(
+            "SKIPPED: every test named drill_…: this system makes no user, process and network namespaces ({reason}); \
+             install util-linux and iproute2 and allow unprivileged user namespaces to have them"
+        );
+        left_out.push("drill_");
     }
     left_out
 }
@@ -210,6 +221,14 @@ fn bench(options: &bench::Bench) -> Result<()> {
     build.args(["build", "--release", "--locked", "-p", "bench", "--bin", "autonomys-bench"]);
     run(build)?;
     bench::run(&root(), options)
+}
+
+fn drills() -> Result<()> {
+    tools()?;
+    let mut build = cargo();
+    build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "--bins"]);
+    run(build)?;
+    drills::run(&root())
 }
 
 fn lint() -> Result<()> {

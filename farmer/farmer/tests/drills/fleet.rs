@@ -2,6 +2,9 @@
 
 use crate::namespaces::Network;
 use crate::roles_support::{RoleProcess, farmer, srs_cache};
+use cluster::ClusterClient;
+use cluster::client::NatsOptions;
+use cluster::contract::ClusterName;
 use dev_node::DevStats;
 use node::{NodeClient, Options};
 use primitives::{PublicKey, ss58};
@@ -56,11 +59,11 @@ fn strings(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|&argument| argument.to_owned()).collect()
 }
 
-/// A GET over HTTP.
+/// A GET over HTTP 1.0: the answer comes in one piece.
 pub fn get(address: SocketAddr, path: &str) -> Option<Value> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
@@ -286,6 +289,20 @@ impl Fleet {
         Some(format!("nats-{}", leader.strip_prefix('n')?))
     }
 
+    /// The NATS server that this host's roles are connected to: the one whose loss they notice most.
+    pub fn nats_of(&mut self, host: u8) -> String {
+        let (client, mut found) = (Network::address(host).to_string(), None);
+        self.wait("its NATS server", SETTLED, |_| {
+            found = (1..=3).find(|&server| {
+                let connections = get((Network::address(server), 8222).into(), "/connz").unwrap_or_default();
+                let connections = connections["connections"].as_array();
+                connections.into_iter().flatten().any(|connection| connection["ip"] == client)
+            });
+            found.is_some()
+        });
+        format!("nats-{}", found.unwrap())
+    }
+
     pub fn wait(&mut self, what: &str, timeout: Duration, mut holds: impl FnMut(&mut Self) -> bool) {
         let deadline = Instant::now() + timeout;
         while !holds(self) {
@@ -312,18 +329,47 @@ impl Fleet {
             self.wait(&format!("{name} is ready"), SETTLED, |fleet| fleet.is_ready(&name));
         }
         self.wait("JetStream has a leader", SETTLED, |fleet| fleet.jetstream_leader().is_some());
-        self.wait("the caches hold everything", SETTLED, |fleet| fleet.pieces() >= [PIECES, PIECES]);
+        self.wait("the caches hold everything", SETTLED, |fleet| fleet.pieces() == [PIECES, PIECES]);
+        self.wait_for_farms();
         let before = self.counter("plot-client-6", "solutions_accepted").max(0);
         self.wait("a solution", SETTLED, |fleet| {
             fleet.counter("plot-client-6", "solutions_accepted") > before
         });
     }
 
-    /// Pieces in the sharded caches together and in the full copy.
+    /// Waits until every farm is plotted.
+    pub fn wait_for_farms(&mut self) {
+        for name in ["plot-client-6", "plot-client-7"]
+            .into_iter()
+            .filter(|name| self.is_running(name))
+            .collect::<Vec<_>>()
+        {
+            self.wait(&format!("{name} has all sectors"), SETTLED, |fleet| {
+                let [plotted, total] =
+                    ["sectors_plotted", "sectors_total"].map(|counter| fleet.counter(name, counter));
+                plotted > 0 && plotted == total
+            });
+        }
+    }
+
+    /// Pieces in the sharded caches together and in the full copy, as far as they are wanted.
     pub fn pieces(&self) -> [i64; 2] {
         let held =
             |name: &str| if self.is_running(name) { self.counter(name, "pieces_cached").max(0) } else { 0 };
-        [held("sharded-cache-4") + held("sharded-cache-5"), held("full-cache")]
+        let sharded = held("sharded-cache-4") + held("sharded-cache-5");
+        [sharded, held("full-cache")].map(|held| held.min(PIECES))
+    }
+
+    /// What runs the test's own connections.
+    pub fn runtime(&self) -> tokio::runtime::Handle {
+        self.runtime.handle().clone()
+    }
+
+    /// A connection to the cluster.
+    pub async fn client(&self) -> ClusterClient {
+        let servers = (1..=3).map(|host| format!("nats://{}:4222", Network::address(host))).collect();
+        let options = NatsOptions { servers, cluster: ClusterName::default(), name: "drills".to_owned() };
+        ClusterClient::connect(&options).await.unwrap()
     }
 
     /// Resident memory by unit, MiB.

@@ -5,9 +5,9 @@ use crate::{AFTER_CRASH, AFTER_HANG, Drills};
 use std::time::Duration;
 
 /// How long something hangs or is cut off.
-const HANG: Duration = Duration::from_secs(15);
+pub const HANG: Duration = Duration::from_secs(15);
 /// How long something that was killed is down.
-const DOWN: Duration = Duration::from_secs(5);
+pub const DOWN: Duration = Duration::from_secs(5);
 
 pub fn all(drills: &mut Drills) {
     nats(drills);
@@ -36,12 +36,19 @@ fn cut(fleet: &mut Fleet, host: u8, what: &str) -> String {
 }
 
 fn nats(drills: &mut Drills) {
-    drills.drill("nats_killed", AFTER_CRASH, |fleet| kill(fleet, "nats-1"));
-    drills.drill("nats_hangs", AFTER_HANG, |fleet| hang(fleet, "nats-2"));
+    drills.drill("nats_killed", AFTER_CRASH, |fleet| {
+        let name = fleet.nats_of(6);
+        kill(fleet, &name) + ", the plot-client's"
+    });
+    drills.drill("nats_hangs", AFTER_HANG, |fleet| {
+        let name = fleet.nats_of(6);
+        hang(fleet, &name) + ", the plot-client's"
+    });
     drills.drill("nats_restarted", AFTER_CRASH, |fleet| {
-        fleet.terminate("nats-1");
-        fleet.restart("nats-1");
-        "nats-1 stopped and started again at once".to_owned()
+        let name = fleet.nats_of(6);
+        fleet.terminate(&name);
+        fleet.restart(&name);
+        format!("{name}, the plot-client's, stopped and started again at once")
     });
     drills.drill("jetstream_leader_killed", AFTER_CRASH, |fleet| {
         let leader = fleet.jetstream_leader().expect("JetStream has a leader");
