@@ -8,7 +8,8 @@ use primitives::blocks::{BlockHeader, Justification, SignedBlock};
 use primitives::hashes::blake2b_256;
 use primitives::{BlockNumber, SegmentHeader};
 use std::fs::{File, TryLockError};
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 /// Number and hash of a block.
@@ -49,6 +50,9 @@ pub(crate) fn existing_options(path: &Path) -> Result<Options, Error> {
             layout::NUM_COLUMNS
         )));
     }
+    if metadata.columns.len() > usize::from(u8::MAX) {
+        return Err(not_a_database(format!("a ParityDB of {} columns", metadata.columns.len())));
+    }
     if !metadata.columns.iter().all(|column| column.is_valid()) {
         return Err(not_a_database("its `metadata` file describes impossible columns".to_owned()));
     }
@@ -57,10 +61,20 @@ pub(crate) fn existing_options(path: &Path) -> Result<Options, Error> {
     Ok(options)
 }
 
+/// Most bytes of the `metadata` file; a node's has about 1200.
+const METADATA_MAX: u64 = 1 << 20;
+
 /// Refuses what would make ParityDB's own parser panic: a salt that is not 32 bytes, an unknown compression.
 fn check_metadata_text(path: &Path) -> Result<(), Error> {
     let not_a_database = |reason: String| Error::NotANodeDatabase { path: path.to_owned(), reason };
-    let text = match std::fs::read_to_string(path.join("metadata")) {
+    let read = |file: File| {
+        let mut text = String::new();
+        file.take(METADATA_MAX + 1).read_to_string(&mut text).map(|_| text)
+    };
+    let text = match File::open(path.join("metadata")).and_then(read) {
+        Ok(text) if text.len() as u64 > METADATA_MAX => {
+            return Err(not_a_database(format!("its `metadata` file has more than {METADATA_MAX} bytes")));
+        }
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => {
             return Err(not_a_database("it has no `metadata` file".to_owned()));
@@ -76,8 +90,9 @@ fn check_metadata_text(path: &Path) -> Result<(), Error> {
             return bad("the salt is not 64 hex digits");
         }
         if line.starts_with("col") {
-            let compression = line.split("compression: ").nth(1).and_then(|rest| rest.split(',').next());
-            if !matches!(compression, None | Some("0" | "1" | "2")) {
+            // A line that has several is read with the last of them.
+            let mut compressions = line.split("compression: ").skip(1).map(|rest| rest.split(',').next());
+            if !compressions.all(|compression| matches!(compression, Some("0" | "1" | "2"))) {
                 return bad("unknown compression");
             }
         }
@@ -98,7 +113,7 @@ impl NodeDb {
         let mut options = existing_options(&path)?;
         // They would be written back when it is closed.
         options.stats = false;
-        let db = Db::open_read_only(&options).map_err(|error| open_error(&path, error))?;
+        let db = caught(|| Db::open_read_only(&options)).map_err(|error| open_error(&path, error))?;
         let database = Self { db, path };
         database.check_type()?;
         Ok(database)
@@ -340,6 +355,13 @@ impl NodeDb {
         }
         Ok(headers)
     }
+}
+
+/// Opens a database; that ParityDB panics is an error, too: its log is checked less than it is trusted.
+pub(crate) fn caught(open: impl FnOnce() -> parity_db::Result<Db>) -> parity_db::Result<Db> {
+    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+        Err(parity_db::Error::Corruption("ParityDB panicked: its log or its tables are damaged".to_owned()))
+    })
 }
 
 /// A running node has a log, too: that it runs is what has to be said then.

@@ -1,7 +1,7 @@
 //! Creating and writing: what a development chain needs to keep its blocks as a node does.
 
 use crate::layout::{self, columns, lookup_key, meta_keys};
-use crate::read::{existing_options, open_error};
+use crate::read::{caught, existing_options, open_error};
 use crate::{BlockId, Error, NodeDb};
 use parity_db::{Db, Options};
 use parity_scale_codec::Encode;
@@ -28,7 +28,7 @@ impl NodeDb {
         } else {
             existing_options(path)?
         };
-        let db = Db::open_or_create(&options).map_err(|error| open_error(path, error))?;
+        let db = caught(|| Db::open_or_create(&options)).map_err(|error| open_error(path, error))?;
         let database = Self { db, path: path.to_owned() };
         // The type is written with the first commit: a process killed before it leaves an empty database.
         if database.get(columns::META, meta_keys::TYPE, || "the database's type".to_owned())?.is_none()

@@ -62,8 +62,11 @@ impl PieceSet {
 
     /// The pieces, ascending.
     pub fn iter(&self) -> impl Iterator<Item = PieceIndex> {
-        (self.first.0..).step_by(8).zip(&self.bits).flat_map(|(first, &byte)| {
-            (0..8).filter(move |bit| byte & (1 << bit) != 0).map(move |bit| PieceIndex(first + bit))
+        let first = self.first.0;
+        // No bit is set beyond the last piece index: `insert` and the check of `Contents` see to that.
+        (0_u64..).zip(&self.bits).flat_map(move |(place, &byte)| {
+            let set = (0..8).filter(move |bit| byte & (1 << bit) != 0);
+            set.map(move |bit| PieceIndex(first + 8 * place + bit))
         })
     }
 }

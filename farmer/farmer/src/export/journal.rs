@@ -6,13 +6,15 @@ use primitives::hashes::blake3_hash;
 use primitives::{SegmentHeader, SegmentIndex};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 /// The file, in the directory of the store.
 const FILE: &str = "segment-headers.bin";
 const MAGIC: &[u8; 8] = b"AUTOSEGH";
 const VERSION: u32 = 1;
+/// More is not read: headers of a million segments, 128 TB of history.
+const SIZE_MAX: u64 = 128 << 20;
 /// BLAKE3 of all before.
 const CHECKSUM_SIZE: usize = 32;
 
@@ -31,7 +33,11 @@ impl Journal {
     /// When there is one and it cannot be read.
     pub fn open(directory: &Path) -> Result<Self, ExportError> {
         let path = directory.join(FILE);
-        let headers = match fs::read(&path) {
+        let read = |file: File| {
+            let mut bytes = Vec::new();
+            file.take(SIZE_MAX).read_to_end(&mut bytes).map(|_| bytes)
+        };
+        let headers = match File::open(&path).and_then(read) {
             Ok(bytes) => decode(&bytes).unwrap_or_else(|| {
                 tracing::warn!(
                     path = %path.display(),
