@@ -15,7 +15,8 @@ use primitives::{Blake3Hash, Piece, PieceIndex};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// Every port of the fleet that listens.
 const PORTS: [(u8, u16); 21] = [
@@ -44,13 +45,17 @@ const PORTS: [(u8, u16); 21] = [
 /// The roles' own ports: pieces, sectors, status.
 const CROWDED: [(u8, u16); 4] = [(4, 9950), (4, 9951), (4, 9966), (6, 9866)];
 const CONNECTIONS: usize = 10_000;
+/// Connect at the same time.
+const CALLERS: usize = 100;
+/// How long one port is crowded at most.
+const CROWDING: Duration = Duration::from_secs(12);
 const SECOND: Duration = Duration::from_secs(1);
 
 pub fn all(drills: &mut Drills) {
     drills.drill("random_bytes", AFTER_CRASH, |_| random_bytes());
     drills.drill("ten_thousand_connections", AFTER_CRASH, |_| {
         let taken: Vec<_> = CROWDED.into_iter().map(crowd).collect();
-        format!("10,000 connections to each of the ports 9950, 9951, 9966, 9866; open at once: {taken:?}")
+        format!("up to 10,000 connections to each of the ports 9950, 9951, 9966, 9866; taken: {taken:?}")
     });
     for lie in [Lie::WrongPieces, Lie::Garbage, Lie::HalfFrames, Lie::Nothing] {
         drills.drill(lie.name(), AFTER_HANG, |fleet| lying_cache(fleet, lie));
@@ -76,15 +81,21 @@ fn random_bytes() -> String {
     format!("3 × 64 KiB of random bytes to each of {} ports", PORTS.len())
 }
 
-/// Connects until there are ten thousand, or the other end takes no more; gives how many were open at once.
+/// Connects ten thousand times, many at once; gives how many connections were open in the end.
 fn crowd(port: (u8, u16)) -> usize {
-    let mut open = Vec::with_capacity(CONNECTIONS);
-    while open.len() < CONNECTIONS {
-        let Ok(stream) = TcpStream::connect_timeout(&address(port), SECOND) else { break };
-        open.push(stream);
-    }
+    let until = Instant::now() + CROWDING;
+    let connect = move || {
+        let (mut open, mut tried) = (Vec::new(), 0);
+        while tried < CONNECTIONS / CALLERS && Instant::now() < until {
+            open.extend(TcpStream::connect_timeout(&address(port), SECOND).ok());
+            tried += 1;
+        }
+        open
+    };
+    let callers: Vec<_> = (0..CALLERS).map(|_| std::thread::spawn(connect)).collect();
+    let open: Vec<_> = callers.into_iter().map(|caller| caller.join().unwrap()).collect();
     std::thread::sleep(SECOND);
-    open.len()
+    open.iter().map(Vec::len).sum()
 }
 
 /// How a cache lies.
@@ -119,10 +130,12 @@ impl Lie {
     }
 }
 
-struct WrongPieces;
+/// Counts how often it was asked.
+struct WrongPieces(Arc<AtomicUsize>);
 
 impl PieceSource for WrongPieces {
     fn get(&self, _: ItemType, index: PieceIndex) -> Result<Option<StoredPiece>, SourceError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
         let bytes = vectors::xof(&format!("drills/{index}"), Piece::SIZE);
         let hash = blake3_hash(&bytes);
         Ok(Some(StoredPiece { bytes: bytes.into(), hash }))
@@ -133,12 +146,13 @@ impl PieceSource for WrongPieces {
     }
 }
 
-/// Answers every connection with these bytes and holds it.
-fn talk(listener: TcpListener, bytes: Vec<u8>) {
+/// Answers every connection with these bytes and holds it; counts them.
+fn talk(listener: TcpListener, bytes: Vec<u8>, asked: Arc<AtomicUsize>) {
     std::thread::spawn(move || {
         let mut held = Vec::new();
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
+            asked.fetch_add(1, Ordering::Relaxed);
             // The other end may be gone already.
             let _ = stream.write_all(&bytes);
             held.push(stream);
@@ -149,19 +163,20 @@ fn talk(listener: TcpListener, bytes: Vec<u8>) {
 /// A cache that lies joins with room for the whole history, and a farm is plotted meanwhile.
 fn lying_cache(fleet: &mut Fleet, lie: Lie) -> String {
     let runtime = fleet.runtime();
+    let asked = Arc::new(AtomicUsize::new(0));
     let joined = runtime.block_on(async {
         let client = fleet.client().await;
         let secret = client.shared_secret().await;
         let (address, instance) = (SocketAddr::from((Network::address(254), 0)), InstanceId::generate());
         let (address, server) = if matches!(lie, Lie::WrongPieces) {
             let mut options = ServerOptions::new(secret, instance);
-            options.pieces = Some(Arc::new(WrongPieces));
+            options.pieces = Some(Arc::new(WrongPieces(Arc::clone(&asked))));
             let server = TransferServer::start(address, options).await.unwrap();
             (server.address(), Some(server))
         } else {
             let listener = TcpListener::bind(address).unwrap();
             let address = listener.local_addr().unwrap();
-            talk(listener, lie.bytes());
+            talk(listener, lie.bytes(), Arc::clone(&asked));
             (address, None)
         };
         let info = MemberInfo {
@@ -178,19 +193,18 @@ fn lying_cache(fleet: &mut Fleet, lie: Lie) -> String {
     std::thread::sleep(3 * SECOND);
     plot_anew(fleet);
     fleet.wait_for_farms();
-    let runtime = fleet.runtime();
     runtime.block_on(async {
         let (membership, server) = joined;
         membership.leave(SECOND).await;
         drop(server);
     });
-    format!(
-        "a sharded cache that answers {}, while a farm is plotted",
-        match lie {
-            Lie::WrongPieces => "with wrong pieces",
-            Lie::Garbage => "with garbage",
-            Lie::HalfFrames => "with the beginning of a frame",
-            Lie::Nothing => "with nothing",
-        }
-    )
+    let asked = asked.load(Ordering::Relaxed);
+    assert!(asked > 0, "nobody asked the cache that lies");
+    let answer = match lie {
+        Lie::WrongPieces => "wrong pieces",
+        Lie::Garbage => "garbage",
+        Lie::HalfFrames => "the beginning of a frame",
+        Lie::Nothing => "nothing",
+    };
+    format!("a sharded cache that answers with {answer} while a farm is plotted; asked {asked} times")
 }
