@@ -38,9 +38,9 @@ impl SectorSource for Source {
         SectorState::Ready(Arc::clone(&self.manifest))
     }
 
-    fn block(&self, _: &LeaseKey, block: u32) -> Result<Bytes, SourceError> {
+    fn block(&self, _: &LeaseKey, block: u32) -> Result<Payload, SourceError> {
         let start = block as usize * SECTOR_BLOCK_SIZE;
-        Ok(self.sector.slice(start..start + SECTOR_BLOCK_SIZE))
+        Ok(self.sector.slice(start..start + SECTOR_BLOCK_SIZE).into())
     }
 
     fn acknowledge(&self, _: &LeaseKey) -> Result<(), SourceError> {
@@ -72,7 +72,7 @@ fn source() -> Arc<Source> {
         metadata: vec![],
         block_hashes: sector.chunks(SECTOR_BLOCK_SIZE).map(blake3_hash).collect(),
     };
-    let piece = StoredPiece { hash: blake3_hash(&bytes), bytes };
+    let piece = StoredPiece { hash: blake3_hash(&bytes), bytes: bytes.into() };
     Arc::new(Source { piece, sector, manifest: Arc::new(manifest) })
 }
 

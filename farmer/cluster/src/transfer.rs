@@ -12,9 +12,10 @@
 //! | acknowledge sector (key) | done |
 //! | ping | pong |
 //!
-//! The server sends bytes as they lie in its sources (mapped files), without a copy in user space; hashes were stored
-//! when the data was written. The client reads into the caller's buffers and checks every hash before it says that
-//! something is there; a server stores nothing that it has not checked.
+//! The server sends bytes from where they lie: from a file the kernel takes them out of its page cache (`sendfile`),
+//! without a copy and without counting as memory of the process; hashes were stored when the data was written. What changes
+//! in a file before the peer has it is found by the peer: its hash is another one. The client reads into the caller's
+//! buffers and checks every hash before it says that something is there; a server stores nothing that it has not checked.
 //!
 //! Bounds: payload sizes by kind, requests in hand and frames queued per connection, connections in all and per peer,
 //! and a deadline on every read and write. Authentication is of the connection's beginning; who can change packets on
@@ -24,6 +25,7 @@ mod client;
 mod error;
 pub(crate) mod frame;
 pub(crate) mod handshake;
+mod payload;
 mod server;
 mod source;
 
@@ -33,6 +35,7 @@ pub use client::{
 };
 pub use error::TransferError;
 pub use frame::{ItemType, MAX_PIECES_PER_REQUEST, PutOutcome, SECTOR_BLOCK_SIZE, SectorManifest};
+pub use payload::{FileRegion, Payload, StoredFile};
 pub use server::{ServerOptions, TransferCounters, TransferServer};
 pub use source::{PieceSource, SectorSource, SectorState, SourceError, StoredPiece};
 

@@ -100,6 +100,26 @@ async fn a_lying_peer_is_found_out_and_the_rest_stands() {
 }
 
 #[tokio::test]
+async fn a_file_that_lost_its_end_ends_the_connection_and_nothing_else() {
+    let pieces = Arc::new(MemoryPieces::default());
+    pieces.insert(PieceIndex(1), piece(1));
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(Piece::SIZE as u64 / 2).unwrap();
+    pieces.insert_region(PieceIndex(2), FileRegion::new(Arc::new(file), 0, Piece::SIZE));
+    let server = serve(&pieces, &Arc::default()).await;
+    let mut connection = connect(&server).await;
+    let mut buffers = vec![vec![0; Piece::SIZE]; 2];
+    let mut wanted: Vec<_> =
+        (1..).zip(&mut buffers).map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer)).collect();
+    let error =
+        timeout(SOON, connection.get_pieces(ItemType::Piece, &mut wanted)).await.unwrap().unwrap_err();
+    assert!(matches!(error, TransferError::Io { .. }) && connection.is_broken(), "{error}");
+    assert!(matches!(wanted[0].outcome, Some(FetchOutcome::Found(_))));
+    assert_eq!(wanted[1].outcome, None, "half a piece is none");
+    connect(&server).await.ping().await.unwrap();
+}
+
+#[tokio::test]
 async fn puts_are_checked_fenced_and_bounded() {
     let pieces = Arc::new(MemoryPieces::with_capacity(6));
     let server = serve(&pieces, &Arc::default()).await;

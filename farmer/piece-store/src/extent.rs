@@ -116,11 +116,6 @@ impl Extent {
         self.mapping.slice(self.geometry.item_offset(slot), self.geometry.item_size)
     }
 
-    /// See [`Mapping::populate`].
-    pub(crate) fn populate(&self, slot: u32) -> io::Result<()> {
-        self.mapping.populate(self.geometry.item_offset(slot), self.geometry.item_size)
-    }
-
     fn global_slot(&self, slot: u32) -> u64 {
         u64::from(self.number) * u64::from(self.geometry.slots) + u64::from(slot)
     }

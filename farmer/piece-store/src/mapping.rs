@@ -1,7 +1,7 @@
 //! The one module around mmap: a read-only mapping of an extent, given out slice by slice.
 #![allow(unsafe_code)]
 
-use memmap2::{Advice, Mmap};
+use memmap2::Mmap;
 use std::fs::File;
 use std::io;
 
@@ -32,20 +32,5 @@ impl Mapping {
         );
         // SAFETY: the range was just checked to lie in the mapping, which lives as long as `self`.
         unsafe { std::slice::from_raw_parts(self.map.as_ptr().add(offset), length) }
-    }
-
-    /// Reads `offset..offset + length` into the page cache and maps it, so that touching it neither blocks nor faults.
-    ///
-    /// # Errors
-    /// What reading the file would give: a bad disk is an error here and a signal when the slice is touched.
-    pub(crate) fn populate(&self, offset: u64, length: usize) -> io::Result<()> {
-        let offset = usize::try_from(offset).expect("offsets in a mapping fit a usize");
-        match self.map.advise_range(Advice::PopulateRead, offset, length) {
-            // Linux before 5.14 does not know it: the read-ahead is the next best.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
-                self.map.advise_range(Advice::WillNeed, offset, length)
-            }
-            result => result,
-        }
     }
 }

@@ -11,9 +11,9 @@ use std::sync::Arc;
 
 /// A stored piece, read in place: derefs to the bytes of the mapping.
 ///
-/// `Send` and `'static`, so it can own a reference-counted buffer that is sent to a socket without a copy. While it
-/// lives its slot is not written to and the store's lock is held. The first touch of bytes that are not in the page
-/// cache reads the disk, and a bad disk is then a signal: call [`Self::populate`] first where that matters.
+/// While it lives its slot is not written to and the store's lock is held; it is `Send` and `'static`, so it can be held
+/// while its bytes are sent out of the file ([`Self::file_region`]). The first touch of mapped bytes that are not in the
+/// page cache reads the disk, and a bad disk is then a signal: read the file where that matters.
 pub struct PieceRef {
     engine: Arc<Engine>,
     extent: Arc<Extent>,
@@ -42,14 +42,6 @@ impl PieceRef {
     /// BLAKE3 of the bytes, as stored when they were written.
     pub fn hash(&self) -> Blake3Hash {
         self.entry.hash
-    }
-
-    /// Reads the piece into the page cache; blocks.
-    ///
-    /// # Errors
-    /// What reading the file gives: a bad disk, a truncated file.
-    pub fn populate(&self) -> io::Result<()> {
-        self.extent.populate(self.within)
     }
 
     /// The file that holds the piece and the byte offset at which it begins, for `sendfile`.

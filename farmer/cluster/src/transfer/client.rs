@@ -14,11 +14,15 @@ use super::{CONNECT_TIMEOUT, FRAME_TIMEOUT, handshake};
 use crate::contract::InstanceId;
 use crate::secret::ClusterSecret;
 use bytes::Buf;
+use primitives::Blake3Hash;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
+
+/// Bytes of data that are read before they are hashed.
+const HASHED_AT_ONCE: usize = 128 * 1024;
 
 /// An authenticated connection to a server.
 ///
@@ -126,6 +130,20 @@ impl Connection {
             Ok(Err(source)) => Err(self.io(source)),
             Err(_) => Err(TransferError::TimedOut { peer: self.peer, what }),
         }
+    }
+
+    /// Reads data into `buffer` and hashes it while it is still in the processor's cache.
+    async fn read_hashed(
+        &mut self,
+        buffer: &mut [u8],
+        what: &'static str,
+    ) -> Result<Blake3Hash, TransferError> {
+        let mut hasher = blake3::Hasher::new();
+        for part in buffer.chunks_mut(HASHED_AT_ONCE) {
+            self.read_exact(part, what).await?;
+            hasher.update(part);
+        }
+        Ok(Blake3Hash(*hasher.finalize().as_bytes()))
     }
 
     async fn read_header(&mut self, what: &'static str) -> Result<Header, TransferError> {

@@ -1,5 +1,6 @@
 //! Frames: header, kinds, bounds and payloads.
 
+use super::payload::Payload;
 use crate::contract::{LeaseKey, MAX_TEXT, PlotProgress, clip};
 use bytes::{Bytes, BytesMut};
 use parity_scale_codec::{Decode, DecodeAll, Encode, Error as CodecError};
@@ -212,15 +213,16 @@ impl Header {
     }
 }
 
-/// A frame on its way out: header and small fields, then bytes that are sent as they lie.
+/// A frame on its way out: header and small fields, then bytes that are sent from where they lie.
 #[derive(Debug, Clone)]
 pub(crate) struct OutFrame {
     pub(crate) head: Bytes,
-    pub(crate) body: Bytes,
+    pub(crate) body: Payload,
 }
 
 impl OutFrame {
-    pub(crate) fn new(kind: Kind, id: u64, fields: &[u8], body: Bytes) -> Self {
+    pub(crate) fn new(kind: Kind, id: u64, fields: &[u8], body: impl Into<Payload>) -> Self {
+        let body = body.into();
         let length = fields.len() + body.len();
         debug_assert!(length <= kind.max_payload(), "{kind:?} of {length} bytes");
         let mut head = BytesMut::with_capacity(HEADER_SIZE + fields.len());

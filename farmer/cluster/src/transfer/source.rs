@@ -1,6 +1,7 @@
 //! What a server serves from, and stores into.
 
 use super::frame::{ItemType, PutOutcome, SectorManifest};
+use super::payload::Payload;
 use crate::contract::{LeaseKey, PlotProgress};
 use bytes::Bytes;
 use primitives::{Blake3Hash, PieceIndex};
@@ -21,14 +22,14 @@ impl SourceError {
 /// A piece and the hash that was stored with it.
 #[derive(Debug, Clone)]
 pub struct StoredPiece {
-    /// The bytes, for example of a mapped file (`Bytes::from_owner`); sent as they lie there.
-    pub bytes: Bytes,
+    /// The bytes; sent from where they lie.
+    pub bytes: Payload,
     /// BLAKE3 of the bytes, as stored when they were written.
     pub hash: Blake3Hash,
 }
 
-/// Where a server finds and keeps pieces. Called on threads that may block; returned bytes should be in memory already,
-/// since they are touched where blocking stalls others.
+/// Where a server finds and keeps pieces. Called on threads that may block; what is returned is in memory or in the page
+/// cache already ([`FileRegion::load`](super::FileRegion::load)).
 pub trait PieceSource: Send + Sync + 'static {
     /// The piece, if it is there.
     ///
@@ -58,11 +59,11 @@ pub trait SectorSource: Send + Sync + 'static {
     /// How far the sector is; asking renews its lease.
     fn state(&self, key: &LeaseKey) -> SectorState;
 
-    /// Bytes of one block: 1 MiB, the last one less.
+    /// One block: 1 MiB, the last one less.
     ///
     /// # Errors
     /// When it cannot be read.
-    fn block(&self, key: &LeaseKey, block: u32) -> Result<Bytes, SourceError>;
+    fn block(&self, key: &LeaseKey, block: u32) -> Result<Payload, SourceError>;
 
     /// The plot-client has stored the sector: it may be deleted. A sector that is not known is acknowledged already.
     ///

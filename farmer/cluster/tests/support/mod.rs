@@ -9,6 +9,7 @@ use primitives::hashes::blake3_hash;
 use primitives::{Blake3Hash, HistorySize, Piece, PieceIndex, PublicKey};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,14 @@ pub(crate) fn key(sector_index: u16) -> LeaseKey {
     LeaseKey { public_key: PublicKey([5; 32]), sector_index, history_size: HistorySize::ONE }
 }
 
+/// The bytes in a file of their own, `offset` bytes from its beginning and not at its end.
+pub(crate) fn in_file(bytes: &[u8], offset: u64) -> FileRegion {
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+    file.set_len(offset + bytes.len() as u64 + 1000).unwrap();
+    FileRegion::new(Arc::new(file), offset, bytes.len())
+}
+
 #[derive(Default)]
 pub(crate) struct MemoryPieces {
     pieces: Mutex<HashMap<PieceIndex, StoredPiece>>,
@@ -43,7 +52,17 @@ impl MemoryPieces {
 
     pub(crate) fn insert(&self, index: PieceIndex, bytes: Vec<u8>) {
         let hash = blake3_hash(&bytes);
-        self.pieces.lock().insert(index, StoredPiece { bytes: bytes.into(), hash });
+        // Half of them out of files, from somewhere in the middle.
+        let bytes = match index.0 % 2 {
+            0 => bytes.into(),
+            _ => Payload::File(in_file(&bytes, 123)),
+        };
+        self.pieces.lock().insert(index, StoredPiece { bytes, hash });
+    }
+
+    pub(crate) fn insert_region(&self, index: PieceIndex, region: FileRegion) {
+        let hash = Blake3Hash::default();
+        self.pieces.lock().insert(index, StoredPiece { bytes: Payload::File(region), hash });
     }
 
     /// Many pieces with the same bytes, as a mapping would share them.
@@ -59,7 +78,7 @@ impl MemoryPieces {
     pub(crate) fn damage(&self, index: PieceIndex) {
         let mut pieces = self.pieces.lock();
         let stored = pieces.get_mut(&index).unwrap();
-        let mut bytes = stored.bytes.to_vec();
+        let mut bytes = stored.bytes.read().unwrap().to_vec();
         bytes[77_777] ^= 1;
         stored.bytes = bytes.into();
     }
@@ -94,7 +113,7 @@ impl PieceSource for MemoryPieces {
         if self.capacity.is_some_and(|capacity| pieces.len() >= capacity) {
             return PutOutcome::Full;
         }
-        pieces.insert(index, StoredPiece { bytes, hash });
+        pieces.insert(index, StoredPiece { bytes: bytes.into(), hash });
         PutOutcome::Stored
     }
 }
@@ -167,7 +186,7 @@ impl SectorSource for MemorySectors {
         }
     }
 
-    fn block(&self, key: &LeaseKey, block: u32) -> Result<Bytes, SourceError> {
+    fn block(&self, key: &LeaseKey, block: u32) -> Result<Payload, SourceError> {
         std::thread::sleep(*self.delay.lock());
         if *self.failing.lock() == Some(block) {
             return Err(SourceError::new("the disk of the spool failed"));
@@ -184,7 +203,7 @@ impl SectorSource for MemorySectors {
             bytes[9] ^= 4;
             return Ok(bytes.into());
         }
-        Ok(bytes)
+        Ok(bytes.into())
     }
 
     fn acknowledge(&self, key: &LeaseKey) -> Result<(), SourceError> {

@@ -263,7 +263,7 @@ impl PieceSource for TestCache {
         let mut bytes = segment.pieces[index.position()].as_ref().to_vec();
         bytes[5000] ^= u8::from(self.lies);
         let hash = blake3_hash(&bytes);
-        Ok(Some(StoredPiece { bytes: Bytes::from(bytes), hash }))
+        Ok(Some(StoredPiece { bytes: bytes.into(), hash }))
     }
 
     fn put(&self, _: ItemType, _: PieceIndex, _: Bytes, _: Blake3Hash) -> PutOutcome {

@@ -6,7 +6,6 @@ use crate::transfer::frame::{
     GetPieces, Header, ItemType, Kind, PIECE_PREFIX, PiecePrefix, PutOutcome, PutPrefix, decode,
 };
 use parity_scale_codec::Encode;
-use primitives::hashes::blake3_hash;
 use primitives::{Blake3Hash, PieceIndex};
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -124,8 +123,8 @@ impl Connection {
                 if prefix.index != wanted.index {
                     return Err(self.protocol("another piece than the one that was due"));
                 }
-                self.read_exact(wanted.buffer, "a piece").await?;
-                wanted.outcome = Some(if blake3_hash(wanted.buffer) == prefix.hash {
+                let hash = self.read_hashed(wanted.buffer, "a piece").await?;
+                wanted.outcome = Some(if hash == prefix.hash {
                     FetchOutcome::Found(prefix.hash)
                 } else {
                     tracing::warn!(peer = %self.peer, piece = %wanted.index, "a peer sent a damaged piece");

@@ -5,7 +5,6 @@ use crate::contract::{LeaseKey, PlotProgress};
 use crate::transfer::error::TransferError;
 use crate::transfer::frame::{BLOCK_PREFIX, FetchSector, Header, Kind, SectorManifest, decode};
 use parity_scale_codec::Encode;
-use primitives::hashes::blake3_hash;
 
 /// Where a sector goes while it is fetched.
 pub trait SectorSink: Send {
@@ -158,8 +157,7 @@ impl Connection {
         if buffer.len() != size {
             return Err(TransferError::Usage("the sink's buffer does not have the size of the block"));
         }
-        self.read_exact(buffer, "a block of a sector").await?;
-        if blake3_hash(buffer) != manifest.block_hashes[block as usize] {
+        if self.read_hashed(buffer, "a block of a sector").await? != manifest.block_hashes[block as usize] {
             return Err(TransferError::DamagedBlock { peer: self.peer, block });
         }
         sink.block(block).await.map_err(TransferError::Sink)

@@ -3,20 +3,24 @@
 use super::Shared;
 use crate::contract::{LeaseKey, PlotProgress};
 use crate::transfer::frame::{
-    FetchSector, GetPieces, HEADER_SIZE, Header, Kind, MAX_PIECES_PER_REQUEST, OutFrame, PUT_PREFIX,
-    PiecePrefix, PutOutcome, PutPrefix, RemoteError, decode,
+    FetchSector, GetPieces, HEADER_SIZE, Header, ItemType, Kind, MAX_PIECES_PER_REQUEST, OutFrame,
+    PUT_PREFIX, PiecePrefix, PutOutcome, PutPrefix, RemoteError, decode,
 };
-use crate::transfer::source::{PieceSource, SectorSource, SectorState};
+use crate::transfer::payload::Payload;
+use crate::transfer::source::{PieceSource, SectorSource, SectorState, StoredPiece};
 use crate::transfer::{FRAME_TIMEOUT, IDLE_TIMEOUT, PROGRESS_INTERVAL};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use parity_scale_codec::Encode;
+use primitives::PieceIndex;
 use primitives::hashes::blake3_hash;
+use rustix::fs::sendfile;
+use rustix::net::SendFlags;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Semaphore, mpsc};
@@ -28,6 +32,8 @@ use tokio_util::sync::CancellationToken;
 const MAX_REQUESTS: usize = 32;
 /// Frames waiting to be written on one connection.
 const MAX_QUEUED_FRAMES: usize = 8;
+/// Pieces that are looked for in one go on a thread that may block.
+const PIECES_AT_ONCE: usize = 4;
 /// How often a sector in the making is looked at.
 const STATE_INTERVAL: Duration = Duration::from_millis(250);
 
@@ -80,9 +86,7 @@ async fn write_frames(
     closed: CancellationToken,
 ) {
     while let Some(frame) = queue.recv().await {
-        // Head and body in one vectored write: the body goes from where it lies to the socket.
-        let mut bytes = frame.head.chain(frame.body);
-        match timeout(FRAME_TIMEOUT, writer.write_all_buf(&mut bytes)).await {
+        match timeout(FRAME_TIMEOUT, write_frame(&mut writer, frame)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "a peer is gone");
@@ -96,6 +100,31 @@ async fn write_frames(
     }
     closed.cancel();
     let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
+}
+
+/// Head and body go out together; the body goes from where it lies to the socket.
+async fn write_frame(writer: &mut OwnedWriteHalf, frame: OutFrame) -> io::Result<()> {
+    let region = match frame.body {
+        Payload::Memory(body) => return writer.write_all_buf(&mut frame.head.chain(body)).await,
+        Payload::File(region) => region,
+    };
+    let stream: &TcpStream = writer.as_ref();
+    let mut head = &frame.head[..];
+    while !head.is_empty() {
+        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let send = || Ok(rustix::net::send(stream, head, flags)?);
+        head = &head[stream.async_io(Interest::WRITABLE, send).await?..];
+    }
+    let (mut offset, mut due) = (region.offset(), region.len());
+    while due > 0 {
+        let send = || Ok(sendfile(stream, region.file(), Some(&mut offset), due)?);
+        let sent = stream.async_io(Interest::WRITABLE, send).await?;
+        if sent == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        due -= sent;
+    }
+    Ok(())
 }
 
 struct Connection {
@@ -185,6 +214,17 @@ impl Connection {
     }
 }
 
+/// A piece of the right size; one that cannot be read is as good as none.
+fn find(source: &dyn PieceSource, item: ItemType, index: PieceIndex) -> Option<StoredPiece> {
+    match source.get(item, index) {
+        Ok(found) => found.filter(|piece| piece.bytes.len() == item.size()),
+        Err(error) => {
+            tracing::warn!(piece = %index, %error, "a stored piece cannot be served");
+            None
+        }
+    }
+}
+
 /// What the work on a request needs.
 #[derive(Clone)]
 struct Request {
@@ -250,34 +290,38 @@ impl Request {
 
     async fn get_pieces(&self, id: u64, get: GetPieces) {
         let Some(source) = self.pieces() else { return self.fail(id, "it serves no pieces").await };
-        for index in get.indices {
-            let source = Arc::clone(&source);
-            let item = get.item;
-            let found = match spawn_blocking(move || source.get(item, index)).await {
-                Ok(Ok(found)) => found.filter(|piece| piece.bytes.len() == item.size()),
-                Ok(Err(error)) => {
-                    tracing::warn!(piece = %index, %error, "a stored piece cannot be served");
-                    None
-                }
+        let item = get.item;
+        for indices in get.indices.chunks(PIECES_AT_ONCE) {
+            let (source, indices) = (Arc::clone(&source), indices.to_vec());
+            let looking = spawn_blocking(move || {
+                indices.into_iter().map(|index| (index, find(&*source, item, index))).collect::<Vec<_>>()
+            });
+            let found = match looking.await {
+                Ok(found) => found,
                 Err(error) => return self.fail(id, error).await,
             };
-            let counters = &self.shared.counters;
-            let frame = match found {
-                Some(piece) => {
-                    counters.pieces_sent.fetch_add(1, Ordering::Relaxed);
-                    let prefix = PiecePrefix { index, hash: piece.hash }.encode();
-                    OutFrame::new(Kind::Piece, id, &prefix, piece.bytes)
+            for (index, piece) in found {
+                if self.frames.send(self.answer(id, index, piece)).await.is_err() {
+                    return;
                 }
-                None => {
-                    counters.pieces_missing.fetch_add(1, Ordering::Relaxed);
-                    OutFrame::small(Kind::Missing, id, &index.encode())
-                }
-            };
-            if self.frames.send(frame).await.is_err() {
-                return;
             }
         }
         self.done(id).await;
+    }
+
+    fn answer(&self, id: u64, index: PieceIndex, piece: Option<StoredPiece>) -> OutFrame {
+        let counters = &self.shared.counters;
+        match piece {
+            Some(piece) => {
+                counters.pieces_sent.fetch_add(1, Ordering::Relaxed);
+                let prefix = PiecePrefix { index, hash: piece.hash }.encode();
+                OutFrame::new(Kind::Piece, id, &prefix, piece.bytes)
+            }
+            None => {
+                counters.pieces_missing.fetch_add(1, Ordering::Relaxed);
+                OutFrame::small(Kind::Missing, id, &index.encode())
+            }
+        }
     }
 
     async fn put_piece(&self, id: u64, put: PutPrefix, bytes: Bytes) {
@@ -319,7 +363,7 @@ impl Request {
         if from_block > manifest.blocks() {
             return self.fail(id, format!("the sector has no block {from_block}")).await;
         }
-        self.send(OutFrame::new(Kind::Manifest, id, &[], manifest.encode().into())).await;
+        self.send(OutFrame::new(Kind::Manifest, id, &[], manifest.encode())).await;
         for block in from_block..manifest.blocks() {
             if self.shared.stop.is_cancelled() {
                 // A sector is long: the client resumes at this block when the server is back.

@@ -5,12 +5,16 @@ use crate::roles::piece_bitmap::PieceBitmap;
 use crate::status::Status;
 use bytes::Bytes;
 use cluster::contract::{CacheState, CacheStatus, Contents, clip};
-use cluster::transfer::{ItemType, PieceSource, PutOutcome, SourceError, StoredPiece};
+use cluster::transfer::{
+    FileRegion, ItemType, Payload, PieceSource, PutOutcome, SourceError, StoredFile, StoredPiece,
+};
 use parking_lot::{Mutex, RwLock};
-use piece_store::{Put, StoreError};
+use piece_store::{PieceRef, Put, StoreError};
 use primitives::{Blake3Hash, PieceIndex};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
+use std::fs::File;
+use std::sync::Arc;
 
 /// Names pieces that need not be kept when there is no room for others.
 pub type Surplus = Box<dyn Fn(&PieceBitmap) -> Option<PieceIndex> + Send + Sync>;
@@ -156,23 +160,33 @@ impl CacheContents {
     }
 }
 
+/// Its slot is not written to while it is sent.
+struct PinnedPiece(PieceRef);
+
+impl StoredFile for PinnedPiece {
+    fn file(&self) -> &File {
+        self.0.file_region().0
+    }
+}
+
 impl PieceSource for CacheContents {
     fn get(&self, item: ItemType, index: PieceIndex) -> Result<Option<StoredPiece>, SourceError> {
         if item != ItemType::Piece {
             return Ok(None);
         }
         let Some(piece) = self.store.get(index) else { return Ok(None) };
-        // A bad disk is an error here; behind the mapping it would be a signal.
-        if let Err(error) = piece.populate() {
-            drop(piece);
+        let (hash, length, (_, offset)) = (piece.hash(), piece.len(), piece.file_region());
+        let region = FileRegion::new(Arc::new(PinnedPiece(piece)), offset, length);
+        // A bad disk is an error here; while the piece is sent it would end the connection.
+        if let Err(error) = region.load() {
+            drop(region);
             tracing::error!(%error, %index, "A stored piece cannot be read");
             self.remove_damaged(index);
             return Err(SourceError::new(error));
         }
         self.metrics.served.inc();
-        self.metrics.bytes_served.inc_by(piece.len() as u64);
-        let hash = piece.hash();
-        Ok(Some(StoredPiece { bytes: Bytes::from_owner(piece), hash }))
+        self.metrics.bytes_served.inc_by(length as u64);
+        Ok(Some(StoredPiece { bytes: Payload::File(region), hash }))
     }
 
     fn put(&self, item: ItemType, index: PieceIndex, bytes: Bytes, hash: Blake3Hash) -> PutOutcome {
@@ -235,7 +249,7 @@ mod tests {
         assert_eq!(cache.put(ItemType::Piece, PieceIndex(50), bytes.clone(), hash), PutOutcome::AlreadyThere);
         assert_eq!(cache.len(), capacity);
         let found = cache.get(ItemType::Piece, PieceIndex(50)).unwrap().unwrap();
-        assert_eq!((found.bytes, found.hash), (bytes, hash));
+        assert_eq!((found.bytes.read().unwrap(), found.hash), (bytes, hash));
         assert!(cache.get(ItemType::Piece, PieceIndex(1)).unwrap().is_none());
         assert!(cache.get(ItemType::SplitParityPiece, PieceIndex(50)).unwrap().is_none());
         let contents = cache.contents(PieceIndex(2));

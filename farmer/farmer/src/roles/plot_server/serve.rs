@@ -3,16 +3,14 @@
 use super::desk::{Desk, Offer, Report};
 use super::leases::{Phase, RETRY_AFTER, SectorRequest};
 use super::spool::BLOCK_SIZE;
-use bytes::Bytes;
 use cluster::client::Serving;
 use cluster::contract::plot_server::{LEASE_EXPIRY, MAX_SPOOLED};
 use cluster::contract::{
     CancelRequest, InstanceId, Lease, LeaseKey, OfferReply, OfferRequest, PlotProgress, ProgressRequest,
     Refusal, SpoolRequest, SpooledSector, TcpAddress, clip,
 };
-use cluster::transfer::{SectorSource, SectorState, SourceError};
+use cluster::transfer::{FileRegion, Payload, SectorSource, SectorState, SourceError};
 use cluster::{ClientError, ClusterClient};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 /// Requests of each kind answered at once: all are answered from memory.
@@ -126,12 +124,12 @@ impl SectorSource for Desk {
         }
     }
 
-    fn block(&self, key: &LeaseKey, block: u32) -> Result<Bytes, SourceError> {
+    fn block(&self, key: &LeaseKey, block: u32) -> Result<Payload, SourceError> {
         let sector = self.finished(key).ok_or_else(|| SourceError::new("the sector is gone"))?;
-        let mut bytes = vec![0; sector.manifest.block_size(block)];
-        let offset = u64::from(block) * BLOCK_SIZE as u64;
-        sector.file.read_exact_at(&mut bytes, offset).map_err(SourceError::new)?;
-        Ok(bytes.into())
+        let length = sector.manifest.block_size(block);
+        let region = FileRegion::new(sector, u64::from(block) * BLOCK_SIZE as u64, length);
+        region.load().map_err(SourceError::new)?;
+        Ok(Payload::File(region))
     }
 
     fn acknowledge(&self, key: &LeaseKey) -> Result<(), SourceError> {

@@ -5,7 +5,7 @@
 
 use super::leases::{SectorRequest, USELESS_AFTER};
 use cluster::contract::LeaseKey;
-use cluster::transfer::SectorManifest;
+use cluster::transfer::{SectorManifest, StoredFile};
 use primitives::sectors::SectorMetadata;
 use primitives::{Blake3Hash, SectorGeometry};
 use rustix::fs::{FallocateFlags, FlockOperation};
@@ -67,6 +67,12 @@ pub struct SpooledSector {
     pub manifest: Arc<SectorManifest>,
     /// Its bytes, open for reading: whoever still sends them may finish when the sector is removed.
     pub file: File,
+}
+
+impl StoredFile for SpooledSector {
+    fn file(&self) -> &File {
+        &self.file
+    }
 }
 
 impl SpooledSector {

@@ -1,0 +1,262 @@
+//! What moving pieces costs: beside a bare sendfile loop and beside NATS request and reply in the same run, from stores of
+//! 1 to 100 GB, from several caches, and what a cache weighs. Prints the tables of `docs/benchmarks.md`.
+//!
+//! `cargo bench -p farmer --bench data_plane`; `-- rivals` (or `sizes`, `caches`, `weight`) for some of them, `-- --quick` shows
+//! only that it works.
+#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, missing_docs)]
+
+#[path = "data_plane/rivals.rs"]
+mod rivals;
+#[path = "../tests/roles_support/mod.rs"]
+mod roles_support;
+#[path = "data_plane/store.rs"]
+mod store;
+
+use archiving::SrsKind;
+use cluster::ClusterSecret;
+use cluster::contract::InstanceId;
+use cluster::testing::NatsServer;
+use cluster::transfer::Connection;
+use primitives::rpc::GenesisHash;
+use primitives::{Piece, PieceIndex};
+use roles_support::{RoleProcess, fake_controller, free_address};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use store::{BATCH, Buffers};
+use tokio::runtime::{Builder, Runtime};
+
+const LONG: Duration = Duration::from_secs(120);
+
+/// How much is measured.
+struct Plan {
+    /// Pieces of one measurement.
+    pieces: usize,
+    /// Measurements of each kind, in turns.
+    rounds: usize,
+    /// Sizes of stores, GB.
+    stores_gb: [u64; 3],
+}
+
+fn main() {
+    let (flags, parts): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|argument| argument.starts_with('-'));
+    let is_quick = flags.iter().any(|flag| flag == "--quick");
+    let wants = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
+    let plan = if is_quick {
+        Plan { pieces: 2 * BATCH, rounds: 2, stores_gb: [1, 2, 3] }
+    } else {
+        Plan { pieces: 1024, rounds: 9, stores_gb: [1, 10, 100] }
+    };
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let nats = NatsServer::start();
+    // Two threads, like the loop that it is compared with.
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let bench =
+        Bench { plan, runtime, secret: ClusterSecret::from_bytes(b"of the benchmark, and of no cluster") };
+
+    let all = bench.plan.stores_gb;
+    let needed = if wants("sizes") || wants("weight") { &all[..] } else { &all[..1] };
+    let paths = all.map(|gb| directory.path().join(gb.to_string()));
+    for (path, gb) in paths.iter().zip(needed) {
+        store::make(path, gb * 1_000_000_000 / Piece::SIZE as u64);
+    }
+    if wants("rivals") {
+        bench.rivals(&nats, &paths[0]);
+    }
+    if wants("sizes") {
+        bench.sizes(&paths);
+    }
+    if wants("caches") {
+        bench.caches(&paths[0]);
+    }
+    if wants("weight") {
+        bench.weight(&nats, directory.path(), &paths[2]);
+    }
+}
+
+struct Bench {
+    plan: Plan,
+    runtime: Runtime,
+    secret: ClusterSecret,
+}
+
+fn gb_per_s(pieces: usize, time: Duration) -> f64 {
+    (pieces * Piece::SIZE) as f64 / time.as_secs_f64() / 1e9
+}
+
+fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// CPU time of this process.
+fn cpu() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Indices spread over a store, each once, in no order that a read-ahead would guess.
+fn spread(total: u64, count: usize) -> Vec<PieceIndex> {
+    // A step without a common divisor visits each index once.
+    let gcd = |mut a: u64, mut b: u64| {
+        while b > 0 {
+            (a, b) = (b, a % b);
+        }
+        a
+    };
+    let step = (total * 618 / 1000..).find(|step| gcd(*step, total) == 1).unwrap();
+    (0..count as u64).map(|number| PieceIndex(number * step % total)).collect()
+}
+
+impl Bench {
+    async fn connect(&self, address: SocketAddr) -> Connection {
+        Connection::open(address, &self.secret, InstanceId::generate()).await.unwrap()
+    }
+
+    /// Ours, the bare loop and NATS in turns; medians.
+    fn rivals(&self, nats: &NatsServer, path: &Path) {
+        let store = store::open(path);
+        let total = store.contents().len();
+        let indices = spread(total as u64, self.plan.pieces.min(total));
+        let mut buffers = Buffers::new();
+        let mut rows: [(&str, Vec<Duration>, Duration); 3] =
+            ["TCP transfer", "bare loop", "NATS request and reply"]
+                .map(|name| (name, Vec::new(), Duration::ZERO));
+        for round in 0..=self.plan.rounds {
+            let mut take = |row: usize, time: Duration, cpu: Duration| {
+                // The first round fills the page cache.
+                if round > 0 {
+                    rows[row].1.push(time);
+                    rows[row].2 += cpu;
+                }
+            };
+            let server = self.runtime.block_on(async {
+                let server = store::serve(&store, &self.secret).await;
+                let mut connection = self.connect(server.address()).await;
+                let began = cpu();
+                let time = buffers.fetch(&mut connection, &indices).await;
+                take(0, time, cpu() - began);
+                server
+            });
+            self.runtime.block_on(server.drain(LONG));
+            let began = cpu();
+            let time = rivals::bare_loop(&store, &indices);
+            take(1, time, cpu() - began);
+            let began = cpu();
+            let time = self.runtime.block_on(rivals::over_nats(nats, &store, &indices));
+            take(2, time, cpu() - began);
+        }
+        println!("| way | GB/s | CPU s per GB, both ends | ours is |\n|---|---|---|---|");
+        let moved = (self.plan.rounds * indices.len() * Piece::SIZE) as f64 / 1e9;
+        let ours = median(rows[0].1.clone());
+        for (name, times, cpu) in rows {
+            let time = median(times);
+            let (speed, cpu) = (gb_per_s(indices.len(), time), cpu.as_secs_f64() / moved);
+            println!("| {name} | {speed:.2} | {cpu:.2} | {:.2} |", time.as_secs_f64() / ours.as_secs_f64());
+        }
+        println!();
+    }
+
+    /// The same number of pieces from stores of different sizes.
+    fn sizes(&self, paths: &[std::path::PathBuf; 3]) {
+        println!("| store | µs a piece | GB/s |\n|---|---|---|");
+        for (path, gb) in paths.iter().zip(self.plan.stores_gb) {
+            let total = gb * 1_000_000_000 / Piece::SIZE as u64;
+            let indices = spread(total, self.plan.pieces.min(total as usize));
+            let time = self.runtime.block_on(async {
+                let server = store::serve(&store::open(path), &self.secret).await;
+                let mut connection = self.connect(server.address()).await;
+                let mut buffers = Buffers::new();
+                let mut times = Vec::new();
+                for _ in 0..=self.plan.rounds {
+                    times.push(buffers.fetch(&mut connection, &indices).await);
+                }
+                drop(connection);
+                server.drain(LONG).await;
+                median(times.split_off(1))
+            });
+            let each = time.as_secs_f64() * 1e6 / indices.len() as f64;
+            println!("| {gb} GB | {each:.0} | {:.2} |", gb_per_s(indices.len(), time));
+        }
+        println!();
+    }
+
+    /// A sector's 1,000 pieces from several caches at once, each on a connection of its own.
+    fn caches(&self, path: &Path) {
+        println!("| caches | 1,000 pieces take | GB/s |\n|---|---|---|");
+        let indices = spread(950, self.plan.pieces.min(950));
+        for caches in [1, 2, 4] {
+            let time = self.runtime.block_on(async {
+                // One store cannot be opened twice, and where the bytes lie does not matter: servers share it.
+                let server = store::serve(&store::open(path), &self.secret).await;
+                let mut ends = Vec::new();
+                for _ in 0..caches {
+                    ends.push((self.connect(server.address()).await, Buffers::new()));
+                }
+                let mut times = Vec::new();
+                for _ in 0..=self.plan.rounds {
+                    let begin = Instant::now();
+                    let share = indices.len().div_ceil(caches);
+                    let fetching = ends
+                        .iter_mut()
+                        .zip(indices.chunks(share))
+                        .map(|((connection, buffers), share)| buffers.fetch(connection, share));
+                    futures::future::join_all(fetching).await;
+                    times.push(begin.elapsed());
+                }
+                drop(ends);
+                server.drain(LONG).await;
+                median(times.split_off(1))
+            });
+            let all = time.as_secs_f64() * 1000.0 / indices.len() as f64;
+            println!("| {caches} | {all:.2} s | {:.2} |", gb_per_s(indices.len(), time));
+        }
+        println!();
+    }
+
+    /// Resident memory of a cache's process after it has served pieces from all over a large store.
+    fn weight(&self, nats: &NatsServer, directory: &Path, path: &Path) {
+        let gb = self.plan.stores_gb[2];
+        let indices = spread(gb * 1_000_000_000 / Piece::SIZE as u64, 4 * self.plan.pieces);
+        let client = self.runtime.block_on(nats.client());
+        let digest = SrsKind::Development.digest();
+        let _controller = self.runtime.block_on(fake_controller(&client, GenesisHash([7; 32]), digest));
+        let secret = directory.join("secret");
+        std::fs::write(&secret, "5b".repeat(32)).unwrap();
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let address = free_address();
+        let (listen, secret_text) = (address.to_string(), secret.display().to_string());
+        let path = format!("path={}", path.display());
+        let arguments = [
+            "--cluster-secret-file",
+            &secret_text,
+            "full-piece-sharded-cache",
+            "--tmp",
+            &path,
+            "--listen",
+            &listen,
+        ];
+        let mut cache = RoleProcess::start(directory, "cache", &nats.url(), &arguments);
+        cache.wait_until_ready(LONG);
+        let resident = |name: &str| {
+            let status = std::fs::read_to_string(format!("/proc/{}/status", cache.id())).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+                / 1_000_000
+        };
+        let before = resident("VmRSS");
+        let secret = ClusterSecret::from_file(&secret).unwrap();
+        self.runtime.block_on(async {
+            let mut connection = Connection::open(address, &secret, InstanceId::generate()).await.unwrap();
+            Buffers::new().fetch(&mut connection, &indices).await;
+        });
+        println!(
+            "A cache of {gb} GB: {before} MB resident when ready, {} MB after {} pieces of it were served, {} MB at most.",
+            resident("VmRSS"),
+            indices.len(),
+            resident("VmHWM")
+        );
+        cache.terminate();
+    }
+}
