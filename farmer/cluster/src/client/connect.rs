@@ -11,8 +11,9 @@ use tokio::sync::watch;
 
 /// How often the client pings its server.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// How long one attempt to connect may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long one attempt to connect may take: a server that hangs takes connections and says nothing, and is often the next
+/// to be tried, while every second is a slot.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often the log repeats that NATS cannot be reached.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 /// Messages that a subscription holds before the client drops some and says so.
