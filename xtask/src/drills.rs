@@ -15,7 +15,7 @@ const HEAD: &str = "\
 ";
 
 /// Makes the namespaces of the drills, which are gone at once.
-pub(crate) fn make_namespaces() -> Result<(), String> {
+fn make_namespaces() -> Result<(), String> {
     let script = "mount -t tmpfs tmpfs /run && ip netns add probe && ip link add bridge0 type bridge \
                   && ip link add veth0 type veth peer name veth1 netns probe";
     let mut command = Command::new("unshare");
@@ -30,7 +30,10 @@ pub(crate) fn make_namespaces() -> Result<(), String> {
 
 /// Runs the drills and writes the table, also when one of them fails: the table then shows which.
 pub(crate) fn run(root: &Path) -> Result<()> {
-    make_namespaces().map_err(anyhow::Error::msg).context("the drills need namespaces")?;
+    make_namespaces().map_err(anyhow::Error::msg).context(
+        "this system makes no user, process and network namespaces: install util-linux and iproute2 and allow \
+         unprivileged user namespaces",
+    )?;
     let directory = tempfile::tempdir()?;
     let rows = directory.path().join("rows");
     let mut test = cargo();

@@ -3,7 +3,7 @@
 //!
 //! `cargo bench -p farmer --bench data_plane`; `-- rivals` (or `sizes`, `caches`, `weight`) for some of them, `-- --quick` shows
 //! only that it works.
-#![allow(clippy::unwrap_used, clippy::print_stdout, unreachable_pub, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, unreachable_pub, missing_docs)]
 
 #[path = "data_plane/rivals.rs"]
 mod rivals;
