@@ -145,7 +145,10 @@ async fn a_farm_is_plotted_farms_is_replotted_and_repaired() {
             && client.history_sizes().len() == usize::from(SECTORS)
     })
     .await;
-    assert_eq!(client.counter("sectors_replotted"), due.iter().filter(|due| **due).count() as i64);
+    // It is counted after it is on the disk.
+    let replotted = due.iter().filter(|due| **due).count() as i64;
+    eventually("the count", PROVING, || client.counter("sectors_replotted") >= replotted).await;
+    assert_eq!(client.counter("sectors_replotted"), replotted);
 
     // A bit flips while nobody looks: the scrub at the start finds it, the sector is plotted anew.
     client.stop().await;

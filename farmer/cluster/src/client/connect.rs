@@ -11,9 +11,11 @@ use tokio::sync::watch;
 
 /// How often the client pings its server.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
-/// How long one attempt to connect may take: a server that hangs takes connections and says nothing, and is often the next
-/// to be tried, while every second is a slot.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long one attempt to connect may take where there is nobody else to turn to.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The same where there are other servers: one that hangs takes connections and says nothing, and is often the next to be
+/// tried, while every second is a slot.
+const CONNECT_TIMEOUT_OF_SEVERAL: Duration = Duration::from_secs(1);
 /// How often the log repeats that NATS cannot be reached.
 const REMINDER_INTERVAL: Duration = Duration::from_secs(60);
 /// Messages that a subscription holds before the client drops some and says so.
@@ -83,11 +85,12 @@ fn check_max_payload(info: &ServerInfo) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn connect_options(name: &str, state: watch::Sender<ConnectionState>) -> ConnectOptions {
+fn connect_options(name: &str, servers: usize, state: watch::Sender<ConnectionState>) -> ConnectOptions {
+    let connect_timeout = if servers > 1 { CONNECT_TIMEOUT_OF_SEVERAL } else { CONNECT_TIMEOUT };
     ConnectOptions::new()
         .name(name)
         .ping_interval(PING_INTERVAL)
-        .connection_timeout(CONNECT_TIMEOUT)
+        .connection_timeout(connect_timeout)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .max_reconnects(None)
         .reconnect_delay_callback(|attempts| {
@@ -131,7 +134,7 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<ClusterClient, Clie
     let mut last_said: Option<Instant> = None;
     loop {
         let (sender, state) = watch::channel(ConnectionState::Disconnected);
-        match connect_options(&options.name, sender).connect(&servers[..]).await {
+        match connect_options(&options.name, servers.len(), sender).connect(&servers[..]).await {
             Ok(nats) => {
                 let info = nats.server_info();
                 check_max_payload(&info)?;
