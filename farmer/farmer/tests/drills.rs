@@ -58,6 +58,10 @@ impl Drills {
         let kept = format!("{} sectors, {} + {} pieces", after.0, after.1[0], after.1[1]);
         let row = Row { drill, done, slots, whole_again_s, solutions, kept };
         row.write();
+        if slots.announced == 0 {
+            // As also when the day of the logs' clock changes in a drill.
+            self.failed.push(format!("{drill}: no slot was seen, so nothing was measured"));
+        }
         if slots.missed > missed {
             self.failed.push(format!("{drill}: {slots:?}, at most {missed} may be missed"));
         }
