@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod export;
 pub mod logging;
+pub mod program;
 pub mod roles;
 pub mod shutdown;
 pub mod status;
