@@ -39,6 +39,20 @@ pub enum Error {
         /// Name of a log file.
         log: String,
     },
+    /// The log refers to what the database does not have: ParityDB would follow it out of its files.
+    #[error(
+        "{}: {log} {reason}: no node wrote that, so the log was damaged or forged, and the database is not opened; take another \
+         copy, of a node that was stopped in order",
+        path.display()
+    )]
+    BadLog {
+        /// The directory.
+        path: PathBuf,
+        /// Name of the log file.
+        log: String,
+        /// What it says.
+        reason: String,
+    },
     /// ParityDB could not open it.
     #[error("{}: cannot open the node's database: {source}", path.display())]
     Open {

@@ -4,10 +4,11 @@
 //! writes through it leaves a database that the network's own tools can read.
 //!
 //! ParityDB takes an exclusive lock even to read, and replays its log when it is opened: a database is opened only
-//! while no node runs on it, and best as a copy.
+//! while no node runs on it, and best as a copy; its log is checked first (`log`), since ParityDB trusts it.
 
 mod error;
 mod layout;
+mod log;
 mod read;
 mod write;
 

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::layout::{self, LookupKey, columns, lookup_key, meta_keys};
+use crate::log::{check_logs, log_numbers};
 use parity_db::{Db, Options};
 use parity_scale_codec::{Decode, DecodeAll, Encode};
 use primitives::blocks::{BlockHeader, Justification, SignedBlock};
@@ -33,7 +34,8 @@ impl std::fmt::Debug for NodeDb {
     }
 }
 
-/// Options of an existing database, from its own `metadata`.
+/// Options of an existing database, from its own `metadata`, after nobody was found to use it and its log was found to refer
+/// to nothing but its own.
 pub(crate) fn existing_options(path: &Path) -> Result<Options, Error> {
     let not_a_database = |reason: String| Error::NotANodeDatabase { path: path.to_owned(), reason };
     if !path.is_dir() {
@@ -56,6 +58,8 @@ pub(crate) fn existing_options(path: &Path) -> Result<Options, Error> {
     if !metadata.columns.iter().all(|column| column.is_valid()) {
         return Err(not_a_database("its `metadata` file describes impossible columns".to_owned()));
     }
+    check_unlocked(path)?;
+    check_logs(path, metadata.columns.len(), metadata.version)?;
     let mut options = Options::with_columns(path, metadata.columns.len() as u8);
     options.columns = metadata.columns;
     Ok(options)
@@ -107,7 +111,7 @@ impl NodeDb {
     /// directory has to be writable all the same.
     ///
     /// # Errors
-    /// [`Error::NotANodeDatabase`], [`Error::Locked`] while a node runs on it, [`Error::Open`].
+    /// [`Error::NotANodeDatabase`], [`Error::Locked`] while a node runs on it, [`Error::BadLog`], [`Error::Open`].
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
         let path = layout::database_directory(path);
         let mut options = existing_options(&path)?;
@@ -129,7 +133,6 @@ impl NodeDb {
     pub fn open_unchanged(path: &Path) -> Result<Self, Error> {
         let path = layout::database_directory(path);
         existing_options(&path)?;
-        check_unlocked(&path)?;
         if let Some(log) = pending_log(&path)? {
             return Err(Error::PendingLog { path, log });
         }
@@ -380,18 +383,12 @@ fn check_unlocked(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Name of a log file of ParityDB: `log` and a number.
+/// Name of a log file.
 fn pending_log(path: &Path) -> Result<Option<String>, Error> {
-    let open_error =
+    let unreadable =
         |error: std::io::Error| Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) };
-    for entry in std::fs::read_dir(path).map_err(open_error)? {
-        let name = entry.map_err(open_error)?.file_name().to_string_lossy().into_owned();
-        let number = name.strip_prefix("log").filter(|number| !number.is_empty());
-        if number.is_some_and(|number| number.bytes().all(|digit| digit.is_ascii_digit())) {
-            return Ok(Some(name));
-        }
-    }
-    Ok(None)
+    let numbers = log_numbers(path).map_err(unreadable)?;
+    Ok(numbers.first().map(|number| format!("log{number}")))
 }
 
 pub(crate) fn open_error(path: &Path, error: parity_db::Error) -> Error {

@@ -6,6 +6,7 @@ use primitives::blocks::{BlockHeader, DigestItem, SignedBlock};
 use primitives::segments::{ArchivedBlockProgress, LastArchivedBlock};
 use primitives::{SegmentCommitment, SegmentHeader, SegmentIndex};
 use std::path::Path;
+use std::process::Command;
 
 fn block(number: u32, parent_hash: [u8; 32], body: usize) -> SignedBlock {
     SignedBlock {
@@ -121,6 +122,115 @@ fn a_database_is_read_without_a_change() {
     std::fs::write(path.join("log9"), []).unwrap();
     let error = NodeDb::open_unchanged(&path).unwrap_err();
     assert!(matches!(error, Error::Locked { .. }), "{error}");
+}
+
+/// Set for the process that is to be killed: where its database is.
+const KILLED: &str = "NODE_DB_TEST_KILLED";
+
+/// Whether some log has a record.
+fn has_log(path: &Path) -> bool {
+    let entries = std::fs::read_dir(path).unwrap().map(Result::unwrap);
+    let mut logs = entries.filter(|entry| entry.file_name().to_str().unwrap().starts_with("log"));
+    logs.any(|log| log.metadata().is_ok_and(|metadata| metadata.len() > 0))
+}
+
+#[test]
+fn a_log_that_a_killed_node_left_is_replayed_if_asked() {
+    if let Some(path) = std::env::var_os(KILLED) {
+        let path = Path::new(&path);
+        let database = NodeDb::open_or_create(path).unwrap();
+        let mut parent = [0; 32];
+        for number in 0..200 {
+            // Whole values of every class, and values in parts.
+            let block = block(number, parent, 7 + number as usize * number as usize * 3);
+            parent = database.insert_best_block(&block).unwrap().hash;
+        }
+        while !has_log(path) {
+            std::thread::yield_now();
+        }
+        std::process::abort();
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let name = "a_log_that_a_killed_node_left_is_replayed_if_asked";
+    let killed = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name])
+        .env(KILLED, directory.path())
+        .output()
+        .unwrap();
+    assert_eq!(killed.status.code(), None, "{killed:?}");
+    assert!(has_log(directory.path()));
+    let error = NodeDb::open_unchanged(directory.path()).unwrap_err();
+    assert!(matches!(&error, Error::PendingLog { .. }), "{error}");
+    let database = NodeDb::open_read_only(directory.path()).unwrap();
+    for number in 0..=database.best().unwrap().number {
+        assert_eq!(database.canonical_block(number).unwrap().header.number, number);
+    }
+}
+
+/// A log of one record with such entries, its checksum left out.
+fn forged_log(entries: &[&[u8]]) -> Vec<u8> {
+    [&[1], &1u64.to_le_bytes()[..], &entries.concat(), &[4], &[0; 4]].concat()
+}
+
+/// An entry of a log: kind, column and table in it, where, what.
+fn entry(kind: u8, column: u8, table: u8, at: u64, what: &[u8]) -> Vec<u8> {
+    [&[kind, table, column], &at.to_le_bytes()[..], what].concat()
+}
+
+#[test]
+fn a_log_that_no_node_wrote_is_not_followed() {
+    const INDEX: u8 = 2;
+    const VALUE: u8 = 3;
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path();
+    write_chain(path, 5);
+    let log = path.join("log0");
+    let (one_entry, header) = ([&1u64.to_le_bytes()[..], &[7; 8]].concat(), [0u64, 1].map(u64::to_le_bytes));
+    let bad_header = [0u64, 1 << 40].map(u64::to_le_bytes).concat();
+    let drop_table = [5u8, 16, 13];
+    let cases: [(&str, Vec<u8>); 10] = [
+        ("chunk 65536 of an index of 2^16", entry(INDEX, 4, 16, 1 << 16, &one_entry)),
+        ("index of 2^255 chunks", entry(INDEX, 4, 255, 0, &one_entry)),
+        ("index of 2^19 chunks", entry(INDEX, 4, 19, 0, &one_entry)),
+        ("index of 2^3 chunks", entry(INDEX, 4, 3, 0, &one_entry)),
+        ("column 13 of 13", entry(INDEX, 13, 16, 0, &one_entry)),
+        ("column 13 of 13", drop_table.to_vec()),
+        ("writes into slot 4611686018427387904", entry(VALUE, 5, 0, 1 << 62, &[2, 0, 1, 1])),
+        ("31 bytes into a slot of 32", entry(VALUE, 5, 0, 1, &[&[31, 0][..], &[1; 31]].concat())),
+        (
+            "4095 bytes into a slot of 4096",
+            entry(VALUE, 5, 255, 1, &[&[0xff, 0x0f][..], &[1; 4095]].concat()),
+        ),
+        ("1099511627776 slots are filled", entry(VALUE, 5, 0, 0, &bad_header)),
+    ];
+    let good = [
+        entry(INDEX, 4, 16, (1 << 16) - 1, &one_entry),
+        entry(INDEX, 4, 18, (1 << 18) - 1, &one_entry),
+        entry(VALUE, 5, 0, 1, &[&[30, 0][..], &[1; 30]].concat()),
+        entry(VALUE, 5, 255, 1, &[&[0xfe, 0xff][..], &[1; 4094]].concat()),
+        entry(VALUE, 5, 0, 2, &[0xff; 10]),
+        entry(VALUE, 5, 0, 0, &header.concat()),
+    ]
+    .concat();
+    for (what, bad) in &cases {
+        // What is fine before it does not hide it.
+        for entries in [&[bad.as_slice()][..], &[&good, bad]] {
+            std::fs::write(&log, forged_log(entries)).unwrap();
+            let before = contents(path);
+            for error in
+                [NodeDb::open_read_only(path).unwrap_err(), NodeDb::open_or_create(path).unwrap_err()]
+            {
+                assert!(matches!(&error, Error::BadLog { log, .. } if log == "log0"), "{what}: {error}");
+                assert!(error.to_string().contains(what), "{what}: {error}");
+            }
+            assert!(contents(path) == before, "{what}: the files changed");
+        }
+    }
+    // Without a fitting checksum ParityDB throws a record away, as it does one that is cut off.
+    for end in [good.len() + 14, 40, 9] {
+        std::fs::write(&log, &forged_log(&[&good])[..end]).unwrap();
+        assert_eq!(NodeDb::open_read_only(path).unwrap().best().unwrap().number, 4);
+    }
 }
 
 #[test]
