@@ -43,6 +43,8 @@ enum Task {
     Bench(bench::Bench),
     /// Run the failure drills and bring the table of docs/book/drills.md up to date
     Drills,
+    /// Bring the pages of docs/book up to date that are written from the code
+    Docs,
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Task::Demo { json } => demo(json),
         Task::Bench(options) => bench(&options),
         Task::Drills => drills(),
+        Task::Docs => docs(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -229,6 +232,14 @@ fn drills() -> Result<()> {
     build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "--bins"]);
     run(build)?;
     drills::run(&root())
+}
+
+/// The tests that compare these pages with the code write them when they are asked to.
+fn docs() -> Result<()> {
+    let mut test = cargo();
+    test.args(["test", "--release", "--locked", "-p", "farmer", "--lib", "the_reference_in_the_book"]);
+    test.env("AUTONOMYS_WRITE_DOCS", "1");
+    run(test)
 }
 
 fn lint() -> Result<()> {

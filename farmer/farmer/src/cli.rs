@@ -54,9 +54,9 @@ pub struct NatsArguments {
     pub cluster_secret_file: Option<PathBuf>,
 }
 
-/// Which reference string the chain uses.
+/// Which reference string the chain uses. Whoever loads it refuses two: clap does not see a conflict of global arguments that
+/// stand after a subcommand.
 #[derive(Debug, Clone, Args)]
-#[group(multiple = false)]
 pub struct SrsArguments {
     /// The live network's reference string (eth-public-parameters.bin); its digest is checked
     #[arg(long, value_name = "FILE", global = true, env = "AUTONOMYS_SRS")]

@@ -1,11 +1,12 @@
 //! The cluster's roles in one binary, `autonomys-farmer`, and the piece exporter beside it, `autonomys-export-piece`.
 //!
 //! `cli` says what may be asked, `roles` does it, one module a role. What all roles share stands beside them: logging,
-//! shutdown, the status every role answers with. `export` is all of the exporter.
+//! shutdown, the status every role answers with, its metrics. `export` is all of the exporter.
 
 pub mod cli;
 pub mod export;
 pub mod logging;
+pub mod metrics;
 pub mod program;
 pub mod roles;
 pub mod shutdown;

@@ -1,5 +1,6 @@
 //! What a role says of itself: its state, its counters, its metrics; over HTTP here, over NATS by the roles.
 
+use crate::metrics::{LabelledCounter, Metrics};
 use crate::shutdown::Shutdown;
 use axum::extract::State as Shared;
 use axum::http::{StatusCode, header};
@@ -7,10 +8,8 @@ use axum::response::IntoResponse;
 use axum::{Json, Router, routing::get};
 use parking_lot::RwLock;
 use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -51,16 +50,6 @@ pub struct Report {
     pub counters: BTreeMap<String, i64>,
 }
 
-type Label = [(&'static str, String); 1];
-
-#[derive(Default)]
-struct Metrics {
-    registry: Registry,
-    counters: Vec<(&'static str, Counter)>,
-    gauges: Vec<(&'static str, Gauge)>,
-    labelled: Vec<(&'static str, LabelledCounter)>,
-}
-
 struct Inner {
     role: &'static str,
     instance: String,
@@ -73,34 +62,6 @@ struct Inner {
 #[derive(Clone)]
 pub struct Status(Arc<Inner>);
 
-/// Counts events by a label, for example rejections by reason.
-#[derive(Clone)]
-pub struct LabelledCounter {
-    label: &'static str,
-    family: Family<Label, Counter>,
-    seen: Arc<RwLock<BTreeMap<String, Counter>>>,
-}
-
-impl LabelledCounter {
-    /// Counts one event.
-    ///
-    /// `value` must come from a closed set of names: each is kept for ever.
-    pub fn inc(&self, value: &str) {
-        self.inc_by(value, 1);
-    }
-
-    /// Counts some events, as [`Self::inc`] does one.
-    pub fn inc_by(&self, value: &str, events: u64) {
-        if let Some(counter) = self.seen.read().get(value) {
-            counter.inc_by(events);
-            return;
-        }
-        let counter = self.family.get_or_create(&[(self.label, value.to_owned())]).clone();
-        counter.inc_by(events);
-        self.seen.write().insert(value.to_owned(), counter);
-    }
-}
-
 impl Status {
     /// Status of `role`, waiting.
     pub fn new(role: &'static str, instance: String) -> Self {
@@ -109,10 +70,7 @@ impl Status {
             instance,
             started: Instant::now(),
             state: RwLock::new(State::Waiting("start".into())),
-            metrics: RwLock::new(Metrics {
-                registry: Registry::with_prefix("autonomys"),
-                ..Metrics::default()
-            }),
+            metrics: RwLock::default(),
         }))
     }
 
@@ -134,38 +92,24 @@ impl Status {
         *self.0.state.read() == State::Ready
     }
 
-    /// Registers a counter; by convention `name` is a plural noun without unit or `_total`.
+    /// Registers a counter: `name` is a plural noun, without `_total`.
     pub fn counter(&self, name: &'static str, help: &str) -> Counter {
-        let counter = Counter::default();
-        let mut metrics = self.0.metrics.write();
-        metrics.registry.register(name, help, counter.clone());
-        metrics.counters.push((name, counter.clone()));
-        counter
+        self.0.metrics.write().counter(name, help)
     }
 
     /// Registers a counter with one label.
     pub fn labelled_counter(&self, name: &'static str, label: &'static str, help: &str) -> LabelledCounter {
-        let counter = LabelledCounter { label, family: Family::default(), seen: Arc::default() };
-        let mut metrics = self.0.metrics.write();
-        metrics.registry.register(name, help, counter.family.clone());
-        metrics.labelled.push((name, counter.clone()));
-        counter
+        self.0.metrics.write().labelled_counter(name, label, help)
     }
 
     /// Registers a gauge.
     pub fn gauge(&self, name: &'static str, help: &str) -> Gauge {
-        let gauge: Gauge = Gauge::default();
-        let mut metrics = self.0.metrics.write();
-        metrics.registry.register(name, help, gauge.clone());
-        metrics.gauges.push((name, gauge.clone()));
-        gauge
+        self.0.metrics.write().gauge(name, help)
     }
 
-    /// Registers a histogram of seconds, from a tenth of a millisecond to about seven minutes.
+    /// Registers a histogram of seconds, from a tenth of a millisecond to about seven minutes; `name` ends in `_seconds`.
     pub fn histogram_seconds(&self, name: &'static str, help: &str) -> Histogram {
-        let histogram = Histogram::new(exponential_buckets(0.0001, 2.0, 23));
-        self.0.metrics.write().registry.register(name, help, histogram.clone());
-        histogram
+        self.0.metrics.write().histogram_seconds(name, help)
     }
 
     /// The report as it stands.
@@ -175,19 +119,6 @@ impl Status {
             State::Ready => ("ready", None),
             State::Stopping => ("stopping", None),
         };
-        let metrics = self.0.metrics.read();
-        let mut counters = BTreeMap::new();
-        for (name, counter) in &metrics.counters {
-            counters.insert((*name).to_owned(), counter.get().cast_signed());
-        }
-        for (name, gauge) in &metrics.gauges {
-            counters.insert((*name).to_owned(), gauge.get());
-        }
-        for (name, counter) in &metrics.labelled {
-            for (value, counter) in &*counter.seen.read() {
-                counters.insert(format!("{name}{{{value}}}"), counter.get().cast_signed());
-            }
-        }
         Report {
             role: self.0.role,
             instance: self.0.instance.clone(),
@@ -195,15 +126,20 @@ impl Status {
             state,
             waiting_for,
             uptime_s: self.0.started.elapsed().as_secs(),
-            counters,
+            counters: self.0.metrics.read().counts(),
         }
     }
 
+    /// Every metric of this role, those with a label that has no value yet among them.
+    #[cfg(test)]
+    pub(crate) fn all_metrics_text(&self) -> String {
+        self.0.metrics.read().show_labels();
+        self.metrics_text()
+    }
+
+    /// Every metric of this role in the form of OpenMetrics.
     fn metrics_text(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.0.metrics.read().registry)
-            .expect("writing to a string does not fail");
-        text
+        self.0.metrics.read().text()
     }
 
     /// Binds `address` and serves `/ready`, `/status` and `/metrics` there until the shutdown.

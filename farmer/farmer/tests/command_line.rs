@@ -4,6 +4,7 @@
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser};
 use farmer::cli::{CacheItemType, Cli, Command, Role, Space, Utility};
+use farmer::roles::context::load_reference_string;
 
 /// What the guides put before every role, the repeated server included.
 const CLUSTER: &str = "autonomys-farmer cluster --nats-server nats://192.168.1.1:4222 --nats-server \
@@ -96,6 +97,25 @@ fn wrong_command_lines_of_utilities_are_refused() {
         let line = format!("autonomys-farmer util {arguments}");
         let error = parse(&line).err().unwrap_or_else(|| panic!("{arguments} parses"));
         assert_eq!(error.kind(), kind, "{arguments}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn two_reference_strings_are_refused_wherever_they_stand() {
+    for arguments in [
+        "cluster --srs /a --dev-srs-cache /b controller --tmp",
+        "cluster --srs /a controller --tmp --dev-srs-cache /b",
+        "cluster controller --tmp --dev-srs-cache /b --srs /a",
+    ] {
+        let Command::Cluster(cluster) = parse(&format!("autonomys-farmer {arguments}")).unwrap().command
+        else {
+            panic!("{arguments} is no role")
+        };
+        let error = load_reference_string(cluster.srs).await.expect_err(arguments).to_string();
+        assert!(
+            ["two", "/a", "/b", "give one"].iter().all(|word| error.contains(word)),
+            "{arguments}: {error}"
+        );
     }
 }
 

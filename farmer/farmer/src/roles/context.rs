@@ -23,6 +23,7 @@ use cluster::{ClientError, ClusterClient, NatsOptions};
 use parking_lot::Mutex;
 use primitives::Blake3Hash;
 use primitives::rpc::GenesisHash;
+use prometheus_client::metrics::gauge::Gauge;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::watch;
@@ -107,11 +108,10 @@ impl RoleContext {
         self.status.set(State::Waiting("its reference string".into()));
         let srs = self.unless_stopped(load_reference_string(self.shared.srs.clone())).await??;
         self.about.lock().srs_digest = Some(srs.digest());
-        if srs.kind() == SrsKind::Development {
+        let insecure = srs.kind() == SrsKind::Development;
+        insecure_reference_string(&self.status).set(insecure.into());
+        if insecure {
             tracing::warn!(digest = %srs.digest(), "INSECURE development reference string: anyone can forge proofs under it");
-            let gauge =
-                self.status.gauge("insecure_reference_string", "1: the INSECURE development string is used");
-            gauge.set(1);
         } else {
             tracing::info!(digest = %srs.digest(), "Reference string of the live network");
         }
@@ -217,6 +217,14 @@ impl RoleContext {
     }
 }
 
+/// Registers which reference string is used.
+pub(crate) fn insecure_reference_string(status: &Status) -> Gauge {
+    status.gauge(
+        "insecure_reference_string",
+        "1 under the INSECURE development reference string, 0 under the live network's",
+    )
+}
+
 const NO_REFERENCE_STRING: &str = "no reference string: name the live network's file (eth-public-parameters.bin) with \
                                    --srs FILE or AUTONOMYS_SRS, or, for a development chain only, give --dev-srs-cache \
                                    DIR";
@@ -224,11 +232,17 @@ const NO_REFERENCE_STRING: &str = "no reference string: name the live network's 
 /// Loads the reference string that the command line names.
 ///
 /// # Errors
-/// When none is named, or the file is damaged or another one.
+/// When none or two are named, or the file is damaged or another one.
 pub async fn load_reference_string(arguments: SrsArguments) -> Result<Srs, Error> {
     let SrsArguments { srs, dev_srs_cache } = arguments;
     let loading = tokio::task::spawn_blocking(move || match (srs, dev_srs_cache) {
-        (Some(path), _) => Srs::load(&path).map_err(|error| Error::Config(error.to_string())),
+        (Some(file), Some(cache)) => Err(Error::Config(format!(
+            "two reference strings: the live network's, {} (--srs or AUTONOMYS_SRS), and the development string in {} \
+             (--dev-srs-cache); give one",
+            file.display(),
+            cache.display()
+        ))),
+        (Some(path), None) => Srs::load(&path).map_err(|error| Error::Config(error.to_string())),
         (None, Some(cache)) => Srs::development(&cache).map_err(|error| Error::Config(error.to_string())),
         (None, None) => Err(Error::Config(NO_REFERENCE_STRING.into())),
     });

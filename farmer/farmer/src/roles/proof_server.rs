@@ -27,7 +27,7 @@ const REQUESTS_PER_PROOF: usize = 64;
 const DRAIN: Duration = Duration::from_millis(500);
 
 #[derive(Clone)]
-struct Metrics {
+pub(crate) struct Metrics {
     requests: Counter,
     made: Counter,
     late: Counter,
@@ -38,7 +38,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new(status: &Status) -> Self {
+    pub(crate) fn new(status: &Status) -> Self {
         Self {
             requests: status.counter("proofs_requested", "Proofs asked for"),
             made: status.counter("proofs_made", "Proofs made in time"),

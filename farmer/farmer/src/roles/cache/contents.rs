@@ -28,7 +28,7 @@ pub struct CacheContents {
     metrics: Metrics,
 }
 
-struct Metrics {
+pub(crate) struct Metrics {
     cached: Gauge,
     served: Counter,
     bytes_served: Counter,
@@ -39,7 +39,7 @@ struct Metrics {
 }
 
 impl Metrics {
-    fn new(status: &Status) -> Self {
+    pub(crate) fn new(status: &Status) -> Self {
         Self {
             cached: status.gauge("pieces_cached", "Pieces held"),
             served: status.counter("pieces_served", "Pieces served to others"),

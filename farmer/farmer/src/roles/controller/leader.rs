@@ -28,6 +28,11 @@ pub struct Leader {
     leads: Gauge,
 }
 
+/// Registers whether this controller leads.
+pub(super) fn leads(status: &Status) -> Gauge {
+    status.gauge("leads", "1 while this controller leads: it keeps the caches filled")
+}
+
 /// Stops a task when dropped.
 struct Abort(AbortHandle);
 
@@ -51,7 +56,7 @@ impl Leader {
             relay,
             members,
             metrics: FillerMetrics::new(status),
-            leads: status.gauge("leads", "1 while this controller leads: it keeps the caches filled"),
+            leads: leads(status),
         }
     }
 

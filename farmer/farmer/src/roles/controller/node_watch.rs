@@ -34,14 +34,14 @@ const BELIEVED_AFTER: u32 = 2;
 /// Longest node address that is told.
 const MAX_NODE: usize = 256;
 
-struct Metrics {
+pub(super) struct Metrics {
     blocks_behind: Gauge,
     slots_behind: Gauge,
     contradicting: Gauge,
 }
 
 impl Metrics {
-    fn new(status: &Status) -> Self {
+    pub(super) fn new(status: &Status) -> Self {
         Self {
             blocks_behind: status.gauge(
                 "node_blocks_behind",

@@ -9,6 +9,8 @@ use cluster::contract::{
 use node::{Event, NodeClient};
 use parking_lot::Mutex;
 use primitives::{Blake3Hash, SegmentHeader, SegmentIndex, SlotInfo, SlotNumber};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +33,30 @@ pub enum Service {
     Farming,
     /// It refuses what farmers submit, for this reason.
     Refused(String),
+}
+
+/// What the relay counts.
+#[derive(Clone)]
+pub struct Metrics {
+    slots_seen: Counter,
+    slot: Gauge,
+    slots_withheld: Counter,
+    reward_signings: Counter,
+    segments: Gauge,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub fn new(status: &Status) -> Self {
+        Self {
+            slots_seen: status.counter("slots_seen", "Slots that the node announced"),
+            slot: status.gauge("slot", "Number of the newest slot"),
+            slots_withheld: status.counter("slots_withheld", "Slots not passed on: the node is on a fork"),
+            reward_signings: status
+                .counter("reward_signings", "Blocks and votes that the node wanted signed"),
+            segments: status.gauge("segments", "Archived segments of the chain"),
+        }
+    }
 }
 
 /// Passes on what the node announces.
@@ -108,17 +134,14 @@ impl Relay {
     }
 
     /// Broadcasts every slot. Ends with the client of the node.
-    pub async fn slots(self: Arc<Self>, status: Status) {
-        let seen = status.counter("slots_seen", "Slots that the node announced");
-        let newest = status.gauge("slot", "Number of the newest slot");
-        let withheld = status.counter("slots_withheld", "Slots not passed on: the node is on a fork");
+    pub async fn slots(self: Arc<Self>, metrics: Metrics) {
         let mut slots = self.node.subscribe_slots();
         while let Some(slot) = slots.next_item().await {
-            seen.inc();
-            newest.set(slot.slot_number.cast_signed());
+            metrics.slots_seen.inc();
+            metrics.slot.set(slot.slot_number.cast_signed());
             self.remember(&slot);
             if self.withholds_slots.load(Ordering::Relaxed) {
-                withheld.inc();
+                metrics.slots_withheld.inc();
                 continue;
             }
             self.broadcast(&SlotBroadcast { controller: self.instance, slot }).await;
@@ -135,8 +158,7 @@ impl Relay {
     }
 
     /// Broadcasts what farms are to sign. Ends with the client of the node.
-    pub async fn reward_signing(self: Arc<Self>, status: Status) {
-        let asked = status.counter("reward_signings", "Blocks and votes that the node wanted signed");
+    pub async fn reward_signing(self: Arc<Self>, metrics: Metrics) {
         let mut infos = self.node.subscribe_reward_signing();
         while let Some(event) = infos.next().await {
             match event {
@@ -144,7 +166,7 @@ impl Relay {
                 Event::Subscribed => self.set_service(Service::Farming),
                 Event::Refused(error) => self.set_service(Service::Refused(error.to_string())),
                 Event::Item(info) => {
-                    asked.inc();
+                    metrics.reward_signings.inc();
                     self.broadcast(&RewardSigningBroadcast { controller: self.instance, info }).await;
                 }
             }
@@ -152,9 +174,8 @@ impl Relay {
     }
 
     /// Keeps the headers up to date and notes what the node wants acknowledged. Ends with the client of the node.
-    pub async fn segments(self: Arc<Self>, status: Status) {
-        let segments = status.gauge("segments", "Archived segments of the chain");
-        segments.set(self.headers.count().cast_signed());
+    pub async fn segments(self: Arc<Self>, metrics: Metrics) {
+        metrics.segments.set(self.headers.count().cast_signed());
         let mut headers = self.node.subscribe_archived_segment_headers();
         while let Some(event) = headers.next().await {
             match event {
@@ -166,7 +187,7 @@ impl Relay {
                 Event::Refused(_) => {}
                 Event::Item(header) => self.archived(header).await,
             }
-            segments.set(self.headers.count().cast_signed());
+            metrics.segments.set(self.headers.count().cast_signed());
         }
     }
 

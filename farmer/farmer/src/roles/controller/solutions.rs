@@ -1,7 +1,8 @@
 //! Solutions and reward signatures on their way to the node.
 
+use crate::metrics::LabelledCounter;
 use crate::roles::controller::once::{Once, Turn};
-use crate::status::{LabelledCounter, Status};
+use crate::status::Status;
 use cluster::contract::{
     Refusal, RewardSignatureOutcome, RewardSignatureSubmission, SolutionOutcome, SolutionSubmission, clip,
 };
@@ -57,17 +58,16 @@ pub struct Submissions {
     counters: Arc<Counters>,
 }
 
-struct Counters {
+pub(super) struct Counters {
     sent: Counter,
     accepted: Counter,
     rejected: LabelledCounter,
     signatures: Counter,
 }
 
-impl Submissions {
-    /// Submissions to `node`, counted in `status`.
-    pub fn new(node: NodeClient, status: &Status) -> Self {
-        let counters = Counters {
+impl Counters {
+    pub(super) fn new(status: &Status) -> Self {
+        Self {
             sent: status.counter("solutions_sent", "Solutions handed to the node"),
             accepted: status.counter("solutions_accepted", "Solutions that the node took"),
             rejected: status.labelled_counter(
@@ -76,8 +76,14 @@ impl Submissions {
                 "Solutions that the node refused or ignored, or that could not be handed to it",
             ),
             signatures: status.counter("reward_signatures", "Reward signatures that the node took"),
-        };
-        Self { node, once: Once::default(), counters: Arc::new(counters) }
+        }
+    }
+}
+
+impl Submissions {
+    /// Submissions to `node`, counted in `status`.
+    pub fn new(node: NodeClient, status: &Status) -> Self {
+        Self { node, once: Once::default(), counters: Arc::new(Counters::new(status)) }
     }
 
     /// Submits a solution, unless the same one was submitted before: then its outcome is told again.

@@ -1,6 +1,7 @@
 //! What a plot-client counts.
 
-use crate::status::{LabelledCounter, Status};
+use crate::metrics::LabelledCounter;
+use crate::status::Status;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
@@ -63,12 +64,12 @@ impl Metrics {
             slots_seen: status.counter("slots_seen", "Slots, each once"),
             slots_skipped: status.labelled_counter(
                 "slots_skipped",
-                "farm",
+                "farm_id",
                 "Audits left out because an earlier one was running",
             ),
             sectors_left_out: status.labelled_counter(
                 "sectors_left_out",
-                "farm",
+                "farm_id",
                 "Sectors that an audit did not reach in time",
             ),
             audits: status.counter("audits", "Audits of a farm for a slot"),
