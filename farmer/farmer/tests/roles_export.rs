@@ -7,6 +7,7 @@ mod exporter;
 mod roles_support;
 
 use archiving::SrsKind;
+use archiving::reconstruction::BlockReconstructor;
 use cluster::testing::NatsServer;
 use dev_node::{Config, DevNode};
 use exporter::{Exporter, LONG, command, files, pieces};
@@ -16,7 +17,7 @@ use parity_scale_codec::Encode;
 use piece_store::{FullPieceStore, StoreOptions};
 use primitives::hashes::blake3_hash;
 use primitives::rpc::GenesisHash;
-use primitives::{SegmentCommitment, SegmentHeader, SegmentIndex};
+use primitives::{Piece, PieceIndex, SegmentCommitment, SegmentHeader, SegmentIndex};
 use roles_support::{RoleProcess, fake_controller, free_address, srs_cache};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -245,7 +246,7 @@ fn mend_a_damaged_store(world: &World) {
     let damaged = SegmentIndex(2).first_piece_index().0 + 77;
     let (offset, byte) = {
         let store = FullPieceStore::open(&output, &StoreOptions::default()).unwrap();
-        let piece = store.get(primitives::PieceIndex(damaged)).unwrap();
+        let piece = store.get(PieceIndex(damaged)).unwrap();
         (piece.file_region().1 + 1000, piece[1000])
     };
     let file = std::fs::File::options().write(true).open(&extent).unwrap();
@@ -273,6 +274,47 @@ async fn serve_the_result(world: &World) {
     cache.wait_until_ready(LONG);
     assert_eq!(cache.counter("pieces_cached"), (SEGMENTS * SegmentIndex::NUM_PIECES as u64) as i64);
     cache.terminate();
+}
+
+/// A database that Substrate's own backend made (`farmer/node-db/fixture`): its blocks are in the exported pieces to the
+/// bit, and recovered from the parity pieces alone.
+#[test]
+fn a_database_of_substrates_own_making_is_exported() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (node, output) = (directory.path().join("node"), directory.path().join("pieces"));
+    vectors::unpack_fixture("sc-client-db/archive.tar.xz", &node);
+    let before = files(&node.join("db"));
+    let ended = Exporter::start(&output, &["--node-db", node.to_str().unwrap()]).wait();
+    assert_eq!(ended.complete(), (0, 2));
+    assert_eq!(ended.summary["headers_compared"], false, "its node has archived nothing");
+    assert!(files(&node.join("db")) == before, "the database was changed");
+
+    let database = NodeDb::open_unchanged(&node).unwrap();
+    let store = FullPieceStore::open(&output, &StoreOptions::default()).unwrap();
+    let mut reconstructor = BlockReconstructor::new();
+    let mut number = 0;
+    for segment in [0, 1].map(SegmentIndex) {
+        let parity = |index: PieceIndex| {
+            (index.0 % 2 == 1).then(|| Piece::try_from(&store.get(index).unwrap()[..]).unwrap())
+        };
+        let pieces: Vec<_> = segment.piece_indices().map(parity).collect();
+        for (found, block) in reconstructor.add_segment(&pieces).unwrap().blocks {
+            assert_eq!(found, number);
+            assert!(block == database.encoded_for_archiving(number).unwrap(), "block {number} is another");
+            number += 1;
+        }
+    }
+    assert!(number > 60, "{number} blocks");
+}
+
+/// Of a pruned database whose node has archived nothing no segment can be exported: it is said why.
+#[test]
+fn a_pruned_database_of_substrates_own_making_is_refused() {
+    let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let (node, output) = (directory.path().join("node"), directory.path().join("pieces"));
+    vectors::unpack_fixture("sc-client-db/pruned.tar.xz", &node);
+    let ended = Exporter::start(&output, &["--node-db", node.to_str().unwrap()]).wait();
+    ended.failed_with(69, &["no longer has block 0,", "--blocks-pruning archive-canonical"]);
 }
 
 /// A database made by the reference's own layout, whose node has archived nothing: genesis alone is final.

@@ -10,8 +10,13 @@ use std::path::{Path, PathBuf};
 pub fn directory() -> PathBuf {
     match std::env::var_os("AUTONOMYS_VECTORS") {
         Some(directory) => directory.into(),
-        None => Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata"),
+        None => testdata(),
     }
+}
+
+/// `testdata/` of this repository, where what is not a vector always lies.
+fn testdata() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata")
 }
 
 /// Parses the vector file `name`, for example `dev/farming/audits.json`, plain or with `.xz` behind its name.
@@ -36,17 +41,13 @@ pub fn read(name: &str) -> Vec<u8> {
         return bytes;
     }
     let compressed = directory().join(format!("{name}.xz"));
-    let bytes = std::fs::read(&compressed).unwrap_or_else(|error| {
-        panic!("vector file {} (or {}): {error}", plain.display(), compressed.display());
-    });
-    decompress(&bytes, &compressed)
-}
-
-fn decompress(bytes: &[u8], path: &Path) -> Vec<u8> {
-    let mut plain = Vec::new();
-    lzma_rs::xz_decompress(&mut std::io::BufReader::new(bytes), &mut plain)
-        .unwrap_or_else(|error| panic!("vector file {}: {error:?}", path.display()));
-    plain
+    assert!(
+        compressed.exists(),
+        "vector file {}: there is neither it nor {}",
+        plain.display(),
+        compressed.display()
+    );
+    decompressed(&compressed)
 }
 
 /// Unpacks the node database `node_db.tar.xz` into `target`.
@@ -54,11 +55,37 @@ fn decompress(bytes: &[u8], path: &Path) -> Vec<u8> {
 /// # Panics
 /// When the archive is missing or damaged, or `target` cannot be written.
 pub fn unpack_node_db(target: &Path) {
-    let path = directory().join("node_db.tar.xz");
-    let bytes =
-        std::fs::read(&path).unwrap_or_else(|error| panic!("vector file {}: {error}", path.display()));
-    let plain = decompress(&bytes, &path);
-    tar::Archive::new(plain.as_slice()).unpack(target).expect("the node database unpacks");
+    unpack(&directory().join("node_db.tar.xz"), target);
+}
+
+/// Unpacks `testdata/NAME`, a compressed archive of this project's own making, into `target`.
+///
+/// # Panics
+/// As [`unpack_node_db`].
+pub fn unpack_fixture(name: &str, target: &Path) {
+    unpack(&testdata().join(name), target);
+}
+
+/// Parses `testdata/NAME`, a compressed JSON file of this project's own making.
+///
+/// # Panics
+/// As [`load`].
+pub fn load_fixture<T: DeserializeOwned>(name: &str) -> T {
+    serde_json::from_slice(&decompressed(&testdata().join(name)))
+        .unwrap_or_else(|error| panic!("{name}: unknown schema: {error}"))
+}
+
+fn unpack(archive: &Path, target: &Path) {
+    let plain = decompressed(archive);
+    tar::Archive::new(plain.as_slice()).unpack(target).expect("the archive unpacks");
+}
+
+fn decompressed(path: &Path) -> Vec<u8> {
+    let bytes = std::fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let mut plain = Vec::new();
+    lzma_rs::xz_decompress(&mut std::io::BufReader::new(bytes.as_slice()), &mut plain)
+        .unwrap_or_else(|error| panic!("{}: {error:?}", path.display()));
+    plain
 }
 
 /// The live network's reference string, named by `AUTONOMYS_SRS`; without it says loudly that `test` is skipped.
