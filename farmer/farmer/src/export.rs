@@ -1,8 +1,9 @@
 //! `autonomys-export-piece`: archives a node's blocks again and keeps all pieces in a store that a full-piece cache serves.
 //!
-//! `source` gives blocks and headers, `plan` says which segments the store lacks, `archive` makes them and compares each
-//! header with the node's, `destination` stores them. A segment counts as stored when its pieces are on the disk and its
-//! header is in the `journal`: an export that was killed goes on after it.
+//! `source` gives blocks and headers, `plan` says which segments the store lacks, `rearchive` makes them and compares each
+//! header with the node's, `destination` stores them; `archive` is the order in which that happens. A segment counts as stored
+//! when its pieces are on the disk and its header is in the `journal`: an export that was killed goes on after it. The cache
+//! leader uses `rearchive` and `source`, too.
 
 pub mod archive;
 pub mod cli;
@@ -11,6 +12,7 @@ pub mod error;
 pub mod journal;
 pub mod plan;
 pub mod progress;
+pub mod rearchive;
 pub mod source;
 
 pub use error::ExportError;

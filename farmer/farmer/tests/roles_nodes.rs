@@ -1,11 +1,13 @@
 //! Controllers and their nodes: those that cannot be earned with, that are behind or on a fork; two at once, one that dies,
-//! one that hangs; the farm behind them when proof-servers hang; the sources of its pieces.
+//! one that hangs; the farm behind them when proof-servers hang; the sources of its pieces; history that nobody serves.
 #![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, missing_docs, dead_code)]
 
 #[path = "roles_nodes/chains.rs"]
 mod chains;
 #[path = "roles_plot/fetch.rs"]
 mod fetch;
+#[path = "roles_nodes/history.rs"]
+mod history;
 #[path = "roles_nodes/node_process.rs"]
 mod node_process;
 #[path = "roles_nodes/node_proxy.rs"]

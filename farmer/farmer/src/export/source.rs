@@ -2,6 +2,7 @@
 
 use crate::export::ExportError;
 use crate::export::cli::Cli;
+use crate::export::rearchive::HistoryError;
 use crate::roles::context::is_development_node;
 use cluster::Backoff;
 use futures::{StreamExt, stream};
@@ -48,7 +49,7 @@ pub struct Chain {
 }
 
 /// Blocks as they are archived, in order; none where the source has thrown one away.
-pub type Blocks = mpsc::Receiver<Result<Option<Vec<u8>>, ExportError>>;
+pub type Blocks = mpsc::Receiver<Result<Option<Vec<u8>>, HistoryError>>;
 
 impl Source {
     /// Connects to the node, or opens the database.
@@ -88,7 +89,7 @@ impl Source {
     ///
     /// # Errors
     /// Those of the source; damaged headers.
-    pub async fn chain(&self) -> Result<Chain, ExportError> {
+    pub async fn chain(&self) -> Result<Chain, HistoryError> {
         match self {
             Self::Node(node) => {
                 let genesis = node.connected(CONNECT_TIMEOUT).await?;
@@ -121,7 +122,7 @@ impl Source {
     ///
     /// # Errors
     /// Those of the source; a node that went away is waited for.
-    pub async fn block(&self, number: BlockNumber) -> Result<Option<Vec<u8>>, ExportError> {
+    pub async fn block(&self, number: BlockNumber) -> Result<Option<Vec<u8>>, HistoryError> {
         match self {
             Self::Node(node) => {
                 let block = patiently(async || match node.block_hash(number).await? {
@@ -185,7 +186,7 @@ impl Source {
         &self,
         first: BlockNumber,
         last: BlockNumber,
-    ) -> Result<Option<BlockNumber>, ExportError> {
+    ) -> Result<Option<BlockNumber>, HistoryError> {
         if self.block(last).await?.is_none() {
             return Ok(None);
         }
@@ -201,7 +202,7 @@ impl Source {
     }
 }
 
-fn read(database: &NodeDb, number: BlockNumber) -> Result<Option<Vec<u8>>, ExportError> {
+fn read(database: &NodeDb, number: BlockNumber) -> Result<Option<Vec<u8>>, HistoryError> {
     match database.encoded_for_archiving(number) {
         Ok(block) => Ok(Some(block)),
         Err(node_db::Error::PrunedBody { .. }) => Ok(None),
@@ -210,8 +211,8 @@ fn read(database: &NodeDb, number: BlockNumber) -> Result<Option<Vec<u8>>, Expor
 }
 
 /// The result of a task that does not panic.
-pub async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, ExportError> {
-    task.await.map_err(|error| ExportError::Internal(error.to_string()))
+pub async fn joined<T>(task: tokio::task::JoinHandle<T>) -> Result<T, HistoryError> {
+    task.await.map_err(|error| HistoryError::Internal(error.to_string()))
 }
 
 /// Asks again, ever more seldom, while the node is away or too slow.

@@ -1,5 +1,6 @@
-//! A development node's RPC as other nodes would show it: without `dev_stats`, with safe methods only, with late slots, with
-//! solutions that are on their way for as long as a test needs. Everything else is forwarded; what passes is noted.
+//! A development node's RPC as other nodes would show it: without `dev_stats`, with safe methods only, without old blocks, with
+//! late slots, with solutions that are on their way for as long as a test needs. Everything else is forwarded; what passes is
+//! noted.
 
 use jsonrpsee::core::ClientError;
 use jsonrpsee::core::client::{ClientT, SubscriptionClientT};
@@ -8,22 +9,23 @@ use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::ws_client::{WsClient, WsClientBuilder};
 use parking_lot::Mutex;
 use primitives::node_rpc::{ERROR_CODE_BASE, METHOD_NOT_FOUND_CODE, UNSAFE_METHOD_MESSAGE, names};
-use primitives::{PieceIndex, RewardSignatureResponse, SlotNumber, SolutionResponse};
+use primitives::{BlockNumber, PieceIndex, RewardSignatureResponse, SlotNumber, SolutionResponse};
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::sync::watch;
 
 const DEV_STATS: &str = "dev_stats";
+const BLOCK: &str = "chain_getBlock";
 const SAFE_METHODS: [&str; 10] = [
     names::FARMER_APP_INFO,
     names::SEGMENT_HEADERS,
     names::LAST_SEGMENT_HEADERS,
     "chain_getBlockHash",
-    "chain_getBlock",
+    BLOCK,
     "chain_getHeader",
     "chain_getFinalizedHead",
     "system_health",
@@ -57,6 +59,7 @@ pub struct NodeProxy {
 struct Shared {
     node: WsClient,
     safe_only: AtomicBool,
+    first_block: AtomicU32,
     slots_late_ms: AtomicU64,
     slots: Mutex<BTreeSet<SlotNumber>>,
     refused: AtomicU64,
@@ -76,6 +79,7 @@ impl NodeProxy {
         let shared = Arc::new(Shared {
             node: builder.build(format!("ws://{node}")).await.unwrap(),
             safe_only: AtomicBool::new(false),
+            first_block: AtomicU32::new(0),
             slots_late_ms: AtomicU64::new(0),
             slots: Mutex::default(),
             refused: AtomicU64::new(0),
@@ -133,6 +137,11 @@ impl NodeProxy {
     /// Whether unsafe methods are refused from now on, as by a node under `--rpc-methods safe`.
     pub fn set_safe_only(&self, safe_only: bool) {
         self.shared.safe_only.store(safe_only, Ordering::SeqCst);
+    }
+
+    /// Gives no older blocks than this one from now on, as a node that prunes them.
+    pub fn prune_before(&self, first: BlockNumber) {
+        self.shared.first_block.store(first, Ordering::SeqCst);
     }
 
     /// Holds each slot back from now on.
@@ -195,10 +204,15 @@ impl Shared {
 
     async fn ask(&self, name: &str, params: &Params<'_>) -> Answer {
         let params: Vec<Value> = params.parse::<Option<_>>()?.unwrap_or_default();
-        self.node.request(name, params).await.map_err(|error| match error {
+        let answer: Value = self.node.request(name, params).await.map_err(|error| match error {
             ClientError::Call(error) => error,
             error => ErrorObjectOwned::owned(ERROR_CODE_BASE, error.to_string(), None::<()>),
-        })
+        })?;
+        let number = answer["block"]["header"]["number"].as_str().map(|number| &number[2..]);
+        let is_pruned = number.is_some_and(|number| {
+            u32::from_str_radix(number, 16).unwrap() < self.first_block.load(Ordering::SeqCst)
+        });
+        Ok(if name == BLOCK && is_pruned { Value::Null } else { answer })
     }
 
     async fn ask_and_note(&self, name: &str, params: &Params<'_>) -> Answer {

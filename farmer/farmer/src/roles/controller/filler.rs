@@ -1,9 +1,10 @@
 //! Keeps the caches filled while this controller leads: every cache holds what it should, and a new segment is stored
 //! before it is acknowledged.
 //!
-//! Two lanes, so that minutes spent on old history hold no new segment up: one for the newest segments, from the node's
-//! memory; one for everything else, from whatever has it.
+//! Three lanes, so that minutes spent on old history hold nothing else up: one for the newest segments, from the node's memory;
+//! one for what caches hold of everything else; one for what is in neither and has to be archived again ([`from_blocks`]).
 
+pub mod from_blocks;
 pub mod push;
 pub mod segment;
 pub mod sources;
@@ -17,6 +18,7 @@ use crate::roles::controller::relay::Relay;
 use crate::status::Status;
 use cluster::contract::{ReinitializeBroadcast, Role};
 use cluster::{MemberInfo, Members};
+use from_blocks::Backlog;
 use futures::future::join_all;
 use parking_lot::Mutex;
 use primitives::{Piece, PieceIndex, SegmentIndex};
@@ -50,6 +52,7 @@ pub struct FillerMetrics {
     missing: Gauge,
     without_place: Gauge,
     pushed: Counter,
+    from_blocks: from_blocks::Metrics,
 }
 
 impl FillerMetrics {
@@ -61,6 +64,7 @@ impl FillerMetrics {
             without_place: status
                 .gauge("pieces_without_place", "Pieces that have no place: the caches are too small"),
             pushed: status.counter("pieces_pushed", "Pieces sent into caches"),
+            from_blocks: from_blocks::Metrics::new(status),
         }
     }
 
@@ -69,6 +73,7 @@ impl FillerMetrics {
         self.caches.set(0);
         self.missing.set(0);
         self.without_place.set(0);
+        self.from_blocks.clear();
     }
 }
 
@@ -85,6 +90,8 @@ pub struct Filler {
     changes: watch::Sender<()>,
     /// Segments that could not be had, until when they are left alone, and how long the next time.
     deferred: Mutex<HashMap<SegmentIndex, (Instant, Duration)>>,
+    /// Segments to be archived again.
+    backlog: Mutex<Backlog>,
     /// Segments before this one are no longer new.
     first_new: AtomicU64,
     started: Instant,
@@ -110,6 +117,7 @@ impl Filler {
             views: Mutex::default(),
             changes: watch::channel(()).0,
             deferred: Mutex::default(),
+            backlog: Mutex::default(),
             first_new: AtomicU64::new(first_new),
             started: Instant::now(),
         }
@@ -120,6 +128,7 @@ impl Filler {
         tokio::select! {
             superseded = self.new_segments() => superseded,
             superseded = self.old_segments() => superseded,
+            superseded = self.segments_from_blocks() => superseded,
             () = self.keep_views() => unreachable!("views are kept for ever"),
             () = self.listen_for_reinitialization() => unreachable!("listening does not end"),
         }
@@ -168,6 +177,8 @@ impl Filler {
             );
         }
         self.metrics.without_place.set(without_place);
+        let deferred = self.deferred.lock().values().filter(|(until, _)| *until > Instant::now()).count();
+        self.metrics.from_blocks.show(&self.backlog.lock(), deferred);
     }
 
     /// Asks all caches anew when the cluster is reinitialised.
@@ -179,6 +190,7 @@ impl Filler {
                         tokio::time::sleep(Duration::from_millis(delay_ms.into()) + REINITIALIZED).await;
                         tracing::info!("The cluster is reinitialised: asks every cache what it holds");
                         self.deferred.lock().clear();
+                        self.backlog.lock().clear();
                         self.ask_caches(Duration::ZERO).await;
                         self.changes.send_replace(());
                     }
@@ -201,8 +213,13 @@ impl Filler {
                     break;
                 }
                 let segment = SegmentIndex(next);
-                if let Err(superseded) = self.fill(segment, Effort::Quick).await {
-                    return superseded;
+                match self.fill(segment, Effort::Quick).await {
+                    // The other lane has it from now on.
+                    Ok(missing) if missing > 0 => {
+                        self.deferred.lock().entry(segment).or_insert((Instant::now(), Duration::ZERO));
+                    }
+                    Ok(_) => {}
+                    Err(superseded) => return superseded,
                 }
                 let stored = self.is_stored(segment);
                 if stored && let Some(header) = self.sources.headers.get(segment) {
@@ -236,29 +253,23 @@ impl Filler {
         waited
     }
 
-    /// Fills everything else, the oldest first.
+    /// Fills everything else that is in caches or the node's memory, the oldest first.
     async fn old_segments(&self) -> Superseded {
         let mut changes = self.changes.subscribe();
         loop {
-            let first_new = self.first_new.load(Ordering::Relaxed);
-            let segment = {
-                let deferred = self.deferred.lock();
-                let skip = |segment: SegmentIndex| {
-                    let waits = deferred.get(&segment).is_some_and(|(until, _)| *until > Instant::now());
-                    // The other lane has it, unless it could not have it at once.
-                    waits || (segment.0 >= first_new && !deferred.contains_key(&segment))
-                };
-                self.views.lock().first_lacking(SegmentIndex(0), skip)
-            };
+            self.find_lost_segments();
+            let segment = self.views.lock().first_lacking(SegmentIndex(0), |segment| {
+                self.is_left_alone(segment) || self.backlog.lock().contains(segment)
+            });
             let Some(segment) = segment else {
-                self.rest().await;
                 if changes.changed().await.is_err() {
                     std::future::pending::<()>().await;
                 }
                 continue;
             };
             match self.fill(segment, Effort::Any).await {
-                Ok(()) => {}
+                Ok(0) => {}
+                Ok(_) => self.backlog.lock().add(segment, from_blocks::Reason::NotToBeFetched),
                 Err(superseded) => return superseded,
             }
             self.show();
@@ -266,18 +277,20 @@ impl Filler {
         }
     }
 
-    /// Gives back what memory can be given back while there is nothing to do.
-    async fn rest(&self) {
-        if let Ok(mut history) = self.sources.history.try_lock() {
-            history.rest();
+    /// Whether a segment is not the business of the lanes for old ones, now.
+    fn is_left_alone(&self, segment: SegmentIndex) -> bool {
+        match self.deferred.lock().get(&segment) {
+            Some((until, _)) => *until > Instant::now(),
+            // The lane for new ones has it, unless it could not have it at once.
+            None => segment.0 >= self.first_new.load(Ordering::Relaxed),
         }
     }
 
-    /// Brings to the caches what they lack of a segment.
-    async fn fill(&self, segment: SegmentIndex, effort: Effort) -> Result<(), Superseded> {
+    /// Brings to the caches what they lack of a segment; gives the number of pieces that could not be had.
+    async fn fill(&self, segment: SegmentIndex, effort: Effort) -> Result<usize, Superseded> {
         let lacking = self.views.lock().lacking(segment);
         if lacking.is_empty() {
-            return Ok(());
+            return Ok(0);
         }
         let started = Instant::now();
         let wanted: BTreeSet<PieceIndex> =
@@ -287,14 +300,13 @@ impl Filler {
         for some in wanted.chunks(PIECES_AT_ONCE) {
             let some: BTreeSet<PieceIndex> = some.iter().copied().collect();
             let Some(pieces) = self.sources.collect_quick(segment, &some, &self.views).await else {
-                return Ok(());
+                return Ok(0);
             };
             missing.extend(pieces.missing(&some));
             self.push(&pieces, &lacking).await?;
         }
         if effort == Effort::Any && !missing.is_empty() {
-            let pieces = self.sources.collect_anyhow(segment, &missing, &self.views).await;
-            let Some(pieces) = pieces else { return Ok(()) };
+            let Some(pieces) = self.sources.reconstruct(segment, &self.views).await else { return Ok(0) };
             missing = pieces.missing(&missing).into_iter().collect();
             self.push(&pieces, &lacking).await?;
         }
@@ -302,34 +314,27 @@ impl Filler {
             self.deferred.lock().remove(&segment);
             let still_lacking = self.views.lock().still_lacking(&lacking);
             log_filled(segment, &lacking, still_lacking, started);
-        } else {
-            self.defer(segment, missing.len(), effort);
         }
-        Ok(())
+        Ok(missing.len())
     }
 
     async fn push(&self, pieces: &SegmentPieces, lacking: &[Lack]) -> Result<(), Superseded> {
         push::push(&self.sources.pool, self.fence, pieces, lacking, &self.views, &self.metrics.pushed).await
     }
 
-    /// Leaves a segment alone for a while, longer each time; or, after a quick attempt, to the other lane.
-    fn defer(&self, segment: SegmentIndex, missing: usize, effort: Effort) {
+    /// Leaves segments alone for a while, longer each time; gives the longest of these times.
+    fn defer(&self, segments: impl IntoIterator<Item = SegmentIndex>) -> Duration {
         let now = Instant::now();
         let mut deferred = self.deferred.lock();
-        if effort == Effort::Quick {
-            deferred.entry(segment).or_insert((now, Duration::ZERO));
-            return;
-        }
         let (first, longest) = RETRY;
-        let before = deferred.get(&segment).map_or(Duration::ZERO, |(_, wait)| *wait);
-        let wait = (before * 2).clamp(first, longest);
-        deferred.insert(segment, (now + wait, wait));
-        tracing::warn!(
-            segment = segment.0,
-            missing,
-            retry_s = wait.as_secs(),
-            "Pieces of a segment could not be had from anywhere; trying again later"
-        );
+        let mut all = Duration::ZERO;
+        for segment in segments {
+            let before = deferred.get(&segment).map_or(Duration::ZERO, |(_, wait)| *wait);
+            let wait = (before * 2).clamp(first, longest);
+            deferred.insert(segment, (now + wait, wait));
+            all = all.max(wait);
+        }
+        all
     }
 }
 

@@ -46,6 +46,11 @@ impl Headers {
         self.headers.read().get(usize::try_from(index.0).ok()?).copied()
     }
 
+    /// All of them.
+    pub fn all(&self) -> Vec<SegmentHeader> {
+        self.headers.read().clone()
+    }
+
     /// Adds the next header.
     pub fn append(&self, header: SegmentHeader) -> Append {
         let mut headers = self.headers.write();

@@ -1,16 +1,18 @@
-//! Where the leader takes the pieces of a segment from: the node, other caches, the node's blocks.
+//! Where the leader takes the pieces of a segment from: the node's memory, other caches, reconstruction from half of them. What is
+//! in none of these is archived again ([`super::from_blocks`]).
 
 use super::segment::SegmentPieces;
 use super::views::{CacheMember, Views};
 use crate::roles::controller::headers::Headers;
-use crate::roles::controller::history::{History, HistoryError};
 use archiving::Kzg;
 use archiving::reconstruction::reconstruct_pieces;
 use cluster::transfer::{FetchOutcome, ItemType, PieceWanted, TransferError, TransferPool};
 use futures::stream::{self, StreamExt};
 use node::NodeClient;
 use parking_lot::Mutex;
+use primitives::rpc::GenesisHash;
 use primitives::{Piece, PieceIndex, SegmentIndex};
+use rayon::ThreadPool;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 /// Pieces asked of the node at once; its client has the same bound.
 const NODE_REQUESTS: usize = 10;
 /// Pieces of a segment that are enough to reconstruct the others.
-const ENOUGH_TO_RECONSTRUCT: usize = SegmentIndex::NUM_PIECES / 2;
+pub const ENOUGH_TO_RECONSTRUCT: usize = SegmentIndex::NUM_PIECES / 2;
 
 /// Where the pieces of segments come from.
 pub struct Sources {
@@ -26,12 +28,14 @@ pub struct Sources {
     pub node: NodeClient,
     /// Checks what arrives.
     pub kzg: Kzg,
-    /// The chain's headers.
+    /// The chain.
+    pub genesis: GenesisHash,
+    /// Its headers.
     pub headers: Arc<Headers>,
     /// Connections to caches.
     pub pool: TransferPool,
-    /// Archives old segments again, one at a time.
-    pub history: tokio::sync::Mutex<History>,
+    /// For seconds of computation that nobody waits for.
+    pub threads: Arc<ThreadPool>,
 }
 
 /// Which sources may be used.
@@ -39,7 +43,7 @@ pub struct Sources {
 pub enum Effort {
     /// The node's memory and the caches.
     Quick,
-    /// Whatever it costs: reconstruction, archiving again.
+    /// These, and reconstruction from what caches hold of the segment.
     Any,
 }
 
@@ -54,22 +58,24 @@ impl Sources {
     ) -> Option<SegmentPieces> {
         let pieces = SegmentPieces::new(self.headers.get(segment)?);
         let pieces = self.take_from_caches(pieces, wanted, views).await;
-        // A node serves its newest segment from memory, and makes segment 0 anew.
-        if segment.0 == 0 || self.headers.count().checked_sub(1) == Some(segment.0) {
+        if self.is_in_node_memory(segment) {
             return Some(self.take_from_node(pieces, wanted).await);
         }
         Some(pieces)
     }
 
-    /// Collects the `wanted` pieces of a segment at whatever cost. None when there is no such segment.
-    pub async fn collect_anyhow(
-        &self,
-        segment: SegmentIndex,
-        wanted: &BTreeSet<PieceIndex>,
-        views: &Mutex<Views>,
-    ) -> Option<SegmentPieces> {
+    /// Whether the node serves a segment's pieces: it keeps its newest segment in memory, and makes segment 0 anew.
+    pub fn is_in_node_memory(&self, segment: SegmentIndex) -> bool {
+        segment.0 == 0 || self.headers.count().checked_sub(1) == Some(segment.0)
+    }
+
+    /// Makes a segment from half of its pieces, fetched from caches; less where they have less. None when there is no such
+    /// segment.
+    pub async fn reconstruct(&self, segment: SegmentIndex, views: &Mutex<Views>) -> Option<SegmentPieces> {
         let pieces = SegmentPieces::new(self.headers.get(segment)?);
-        Some(self.take_from_history(pieces, wanted, views).await)
+        let all = segment.piece_indices().collect();
+        let pieces = self.take_from_caches(pieces, &all, views).await;
+        Some(self.complete(pieces).await)
     }
 
     /// Takes from the node's memory what it has.
@@ -183,38 +189,7 @@ impl Sources {
         Ok(fetched.filter_map(|(piece, found)| found.then_some(piece)).collect())
     }
 
-    /// Archives the segment again; where the node no longer has its blocks, reconstructs it from half of its pieces.
-    async fn take_from_history(
-        &self,
-        mut pieces: SegmentPieces,
-        wanted: &BTreeSet<PieceIndex>,
-        views: &Mutex<Views>,
-    ) -> SegmentPieces {
-        let segment = pieces.index();
-        tracing::info!(
-            segment = segment.0,
-            missing = pieces.missing(wanted).len(),
-            "No cache has these pieces and the node's memory neither; archives the segment again from the node's blocks"
-        );
-        let archived = self.history.lock().await.segment(segment).await;
-        match archived {
-            Ok(archived) => {
-                let adding = tokio::task::spawn_blocking(move || {
-                    pieces.add_archived(archived.pieces);
-                    pieces
-                });
-                adding.await.expect("hashing does not panic")
-            }
-            Err(error) => {
-                log_history_error(segment, &error);
-                let all = segment.piece_indices().collect();
-                let pieces = self.take_from_caches(pieces, &all, views).await;
-                self.reconstruct(pieces).await
-            }
-        }
-    }
-
-    async fn reconstruct(&self, pieces: SegmentPieces) -> SegmentPieces {
+    async fn complete(&self, pieces: SegmentPieces) -> SegmentPieces {
         if pieces.len() < ENOUGH_TO_RECONSTRUCT {
             return pieces;
         }
@@ -223,13 +198,13 @@ impl Sources {
             from = pieces.len(),
             "Reconstructs the segment from the pieces there are"
         );
-        let kzg = self.kzg.clone();
+        let (kzg, threads) = (self.kzg.clone(), Arc::clone(&self.threads));
         let working = tokio::task::spawn_blocking(move || {
             let indices = pieces.index().piece_indices();
             let present: Vec<Option<Piece>> =
                 indices.map(|index| Some(pieces.get(index)?.piece.clone())).collect();
             let mut pieces = pieces;
-            match reconstruct_pieces(&kzg, &present) {
+            match threads.install(|| reconstruct_pieces(&kzg, &present)) {
                 Ok(restored) => pieces.add_archived(restored),
                 Err(error) => {
                     tracing::error!(%error, segment = pieces.index().0, "The segment cannot be reconstructed")
@@ -254,12 +229,5 @@ impl Sources {
             (pieces, bad)
         });
         checking.await.expect("verification does not panic")
-    }
-}
-
-fn log_history_error(segment: SegmentIndex, error: &HistoryError) {
-    match error {
-        HistoryError::Mismatch { .. } => tracing::error!("{error}"),
-        _ => tracing::warn!(%error, segment = segment.0, "The segment cannot be archived again"),
     }
 }

@@ -1,5 +1,6 @@
 //! What the leader knows of the caches: what each should hold and what it holds.
 
+use super::sources::ENOUGH_TO_RECONSTRUCT;
 use crate::roles::piece_bitmap::PieceBitmap;
 use crate::roles::placement::Placement;
 use cluster::contract::{ContentsRequest, InstanceId};
@@ -192,6 +193,30 @@ impl Views {
         self.views.values().filter_map(first_of).min()
     }
 
+    /// Whether caches that are not paused want pieces of a segment which no cache has, and all of them together have too few to
+    /// make those from.
+    pub fn is_lost(&self, segment: SegmentIndex) -> bool {
+        let (held, nowhere): (Vec<_>, Vec<_>) =
+            segment.piece_indices().partition(|&piece| self.holders(piece).next().is_some());
+        let takers = || self.views.values().filter(|view| view.held.is_some() && !view.is_paused());
+        held.len() < ENOUGH_TO_RECONSTRUCT
+            && nowhere.into_iter().any(|piece| takers().any(|view| self.wants(view, piece)))
+    }
+
+    /// The segments that [`Self::is_lost`] holds for, ascending, those left out that `skip` names. None while it is not known
+    /// what every cache holds.
+    pub fn lost(&self, skip: impl Fn(SegmentIndex) -> bool) -> Vec<SegmentIndex> {
+        if !self.all_asked() {
+            return Vec::new();
+        }
+        let held = self.views.values().filter_map(|view| view.held.as_ref());
+        let nowhere = held.fold(PieceBitmap::below(self.pieces), |nowhere, held| nowhere.without(held));
+        let mut last = None;
+        let segments = nowhere.iter().map(|piece| piece.segment_index());
+        let each_once = segments.filter(|&segment| last.replace(segment) != Some(segment));
+        each_once.filter(|&segment| !skip(segment) && self.is_lost(segment)).collect()
+    }
+
     /// Pieces that caches lack, all together.
     pub fn count_lacking(&self) -> u64 {
         let count = |view: &View| {
@@ -294,6 +319,33 @@ mod tests {
         views.pause(members[1].instance, Duration::from_secs(60));
         views.pause(members[2].instance, Duration::from_secs(60));
         assert_eq!(views.first_lacking(SegmentIndex(0), |_| false), Some(SegmentIndex(1)));
+    }
+
+    #[test]
+    fn a_segment_is_lost_when_the_caches_have_too_little_of_it_together() {
+        let members = [member(1, None), member(2, Some(1000))];
+        let mut views = Views::default();
+        views.update(&members, 1024);
+        let held = |pieces: &mut dyn Iterator<Item = u64>| {
+            let mut held = PieceBitmap::default();
+            pieces.for_each(|piece| held.insert(PieceIndex(piece)));
+            held
+        };
+        // 127 pieces of segment 0, 128 of segment 1, nothing of segment 2, all of segment 3.
+        views.answered(members[0].instance, Ok(held(&mut (0..100).chain(256..384).chain(768..1024))));
+        assert!(views.lost(|_| false).is_empty(), "the other one may have it");
+        views.answered(members[1].instance, Ok(held(&mut (90..127))));
+        assert_eq!(views.lost(|_| false), [SegmentIndex(0), SegmentIndex(2)]);
+        assert_eq!(views.lost(|segment| segment.0 == 0), [SegmentIndex(2)]);
+        views.stored(members[1].instance, PieceIndex(200));
+        assert!(!views.is_lost(SegmentIndex(0)) && views.is_lost(SegmentIndex(2)));
+        members.iter().for_each(|member| views.pause(member.instance, Duration::from_secs(60)));
+        assert!(views.lost(|_| false).is_empty(), "nobody takes it now");
+        // What has a place nowhere is wanted by nobody.
+        views.update(&[], 1024);
+        views.update(&[member(2, Some(0))], 1024);
+        views.answered(members[1].instance, Ok(PieceBitmap::default()));
+        assert!(views.lost(|_| false).is_empty());
     }
 
     #[test]
