@@ -26,6 +26,7 @@ use leader::Leader;
 use node::{NodeClient, NodeState};
 use node_watch::NodeWatch;
 use primitives::rpc::GenesisHash;
+use prometheus_client::metrics::gauge::Gauge;
 use proxy::Proxy;
 use relay::{Relay, Service};
 use solutions::Submissions;
@@ -70,16 +71,17 @@ pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result
 
     let mut tasks = JoinSet::new();
     let status = &context.status;
-    tasks.spawn(Arc::clone(&relay).slots(status.clone()));
-    tasks.spawn(Arc::clone(&relay).reward_signing(status.clone()));
-    tasks.spawn(Arc::clone(&relay).segments(status.clone()));
+    let metrics = relay::Metrics::new(status);
+    tasks.spawn(Arc::clone(&relay).slots(metrics.clone()));
+    tasks.spawn(Arc::clone(&relay).reward_signing(metrics.clone()));
+    tasks.spawn(Arc::clone(&relay).segments(metrics));
     tasks.spawn(acknowledgements(Arc::clone(&relay)));
     let watch = NodeWatch::new(Arc::clone(&relay), farming_timeout, status);
     let complaint = watch.complaint();
     tasks.spawn(watch.run());
     tasks.spawn(follow_state(Arc::clone(&relay), complaint, status.clone(), context.shutdown.clone()));
     if development {
-        tasks.spawn(follow_development_node(node.clone(), status.clone()));
+        tasks.spawn(follow_development_node(node.clone(), Verdicts::new(status)));
     }
     let leading = async {
         // Without JetStream there is neither a secret nor a leader; slots and solutions flow all the same.
@@ -220,21 +222,49 @@ async fn follow_state(
     }
 }
 
-/// Shows a development node's own verdicts: a live node never tells what became of a solution that it took.
-async fn follow_development_node(node: NodeClient, status: Status) {
-    let accepted =
-        status.gauge("node_solutions_accepted", "Solutions that the development node verified and accepted");
-    let rejected =
-        status.gauge("node_solutions_rejected", "Solutions that the development node verified and rejected");
+/// A development node's own verdicts: a live node never tells what became of a solution that it took.
+struct Verdicts {
+    accepted: Gauge,
+    rejected: Gauge,
+}
+
+impl Verdicts {
+    fn new(status: &Status) -> Self {
+        Self {
+            accepted: status.gauge(
+                "node_solutions_accepted",
+                "Solutions that the development node verified and accepted",
+            ),
+            rejected: status.gauge(
+                "node_solutions_rejected",
+                "Solutions that the development node verified and rejected",
+            ),
+        }
+    }
+}
+
+/// Shows a development node's verdicts.
+async fn follow_development_node(node: NodeClient, verdicts: Verdicts) {
     loop {
         if let Ok(stats) = node.read::<serde_json::Value>("dev_stats").await {
             let solutions = &stats["solutions"];
-            accepted.set(solutions["accepted"].as_i64().unwrap_or(0));
+            verdicts.accepted.set(solutions["accepted"].as_i64().unwrap_or(0));
             let by_reason = solutions["rejected"].as_object();
-            rejected.set(
+            verdicts.rejected.set(
                 by_reason.map_or(0, |reasons| reasons.values().filter_map(serde_json::Value::as_i64).sum()),
             );
         }
         tokio::time::sleep(DEV_STATS_INTERVAL).await;
     }
+}
+
+/// Registers all that a controller may count, as it does piece by piece when it runs.
+#[cfg(test)]
+pub(crate) fn register_metrics(status: &Status) {
+    solutions::Counters::new(status);
+    filler::FillerMetrics::new(status);
+    leader::leads(status);
+    relay::Metrics::new(status);
+    node_watch::Metrics::new(status);
+    Verdicts::new(status);
 }
