@@ -42,7 +42,10 @@ enum Task {
     /// document up to date
     Bench(bench::Bench),
     /// Run the failure drills and bring the table of docs/book/drills.md up to date
-    Drills,
+    Drills {
+        /// Only these, by their names in the table, whose other rows stay as they are
+        names: Vec<String>,
+    },
     /// Bring the pages of docs/book up to date that are written from the code
     Docs,
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
@@ -56,7 +59,7 @@ fn main() -> ExitCode {
         Task::Lint => lint(),
         Task::Demo { json } => demo(json),
         Task::Bench(options) => bench(&options),
-        Task::Drills => drills(),
+        Task::Drills { names } => drills(&names),
         Task::Docs => docs(),
     };
     match result {
@@ -129,7 +132,7 @@ fn left_out(vectors: bool) -> Vec<&'static str> {
     }
     if !vectors {
         eprintln!(
-            "SKIPPED: every test named drill_…: they count slots by the clock for a quarter of an hour, on a machine that \
+            "SKIPPED: every test named drill_…: they count slots by the clock for half an hour, on a machine that \
              does nothing else: `cargo xtask drills`"
         );
         left_out.push("drill_");
@@ -226,12 +229,12 @@ fn bench(options: &bench::Bench) -> Result<()> {
     bench::run(&root(), options)
 }
 
-fn drills() -> Result<()> {
+fn drills(names: &[String]) -> Result<()> {
     tools()?;
     let mut build = cargo();
     build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "--bins"]);
     run(build)?;
-    drills::run(&root())
+    drills::run(&root(), names)
 }
 
 /// The tests that compare these pages with the code write them when they are asked to.

@@ -4,6 +4,10 @@
 
 #[path = "drills/bulk.rs"]
 mod bulk;
+#[path = "drills/clock.rs"]
+mod clock;
+#[path = "drills/fault.rs"]
+mod fault;
 #[path = "drills/fleet.rs"]
 mod fleet;
 #[path = "drills/hostile.rs"]
@@ -16,8 +20,9 @@ mod roles_support;
 #[path = "drills/single.rs"]
 mod single;
 
-use fleet::Fleet;
+use fleet::{Fleet, Footprint};
 use measure::Row;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// Slots that may be missed after a crash of anything single.
@@ -28,18 +33,78 @@ const AFTER_HANG: usize = 5;
 /// Slots are looked at for so long at least.
 const SPAN: Duration = Duration::from_secs(8);
 
+/// Names the drills to run, with commas between them; without it all are run.
+const ONLY: &str = "AUTONOMYS_DRILLS_ONLY";
+
 /// The fleet and what was measured.
 struct Drills {
-    fleet: Fleet,
-    rows: Vec<Row>,
+    /// From the first drill on.
+    fleet: Option<Started>,
+    only: Option<Vec<String>>,
+    rows: usize,
     failed: Vec<String>,
+}
+
+/// A fleet, and what its units took of the system at the beginning.
+struct Started {
+    fleet: Fleet,
+    footprints: BTreeMap<String, Footprint>,
+}
+
+impl Started {
+    fn now() -> Self {
+        let started = Instant::now();
+        let fleet = Fleet::start();
+        eprintln!("the fleet is up after {:.0} s", started.elapsed().as_secs_f64());
+        Self { footprints: fleet.footprints(), fleet }
+    }
+
+    /// Units that ended, and those that take much more of the system than at the beginning.
+    fn faults(mut self) -> Vec<String> {
+        let mut faults: Vec<_> = self.fleet.ended().into_iter().map(|name| format!("{name} ended")).collect();
+        for (name, now) in self.fleet.footprints() {
+            let Some(before) = self.footprints.get(&name) else { continue };
+            eprintln!("{name}: {before:?} -> {now:?}");
+            if now.resident_mib > before.resident_mib + GROWTH.resident_mib
+                || now.threads > before.threads + GROWTH.threads
+                || now.descriptors > before.descriptors + GROWTH.descriptors
+            {
+                faults.push(format!("{name} grew from {before:?} to {now:?}"));
+            }
+        }
+        faults
+    }
 }
 
 impl Drills {
     /// Measures `disturb`, which gives what it did and leaves everything running; at most `missed` slots may be lost.
     fn drill(&mut self, drill: &'static str, missed: usize, disturb: impl FnOnce(&mut Fleet) -> String) {
+        self.measure(drill, missed, None, disturb);
+    }
+
+    /// [`Self::drill`], in which the plot-client's clock is off by `off_s` part of the time.
+    fn drill_with_clocks_off(
+        &mut self,
+        drill: &'static str,
+        missed: usize,
+        off_s: i64,
+        disturb: impl FnOnce(&mut Fleet) -> String,
+    ) {
+        self.measure(drill, missed, Some(off_s as f64), disturb);
+    }
+
+    fn measure(
+        &mut self,
+        drill: &'static str,
+        missed: usize,
+        clock_off_s: Option<f64>,
+        disturb: impl FnOnce(&mut Fleet) -> String,
+    ) {
+        if self.only.as_ref().is_some_and(|only| !only.iter().any(|name| name == drill)) {
+            return;
+        }
+        let fleet = &mut self.fleet.get_or_insert_with(Started::now).fleet;
         eprintln!("{drill} …");
-        let fleet = &mut self.fleet;
         let (sectors, pieces) = (fleet.counter("plot-client-6", "sectors_plotted"), fleet.pieces());
         let skipped = fleet.counter("plot-client-6", "slots_skipped");
         let accepted = fleet.counter("plot-client-6", "solutions_accepted");
@@ -50,14 +115,17 @@ impl Drills {
         let whole_again_s = disturbed.elapsed().as_secs_f64();
         std::thread::sleep(SPAN.saturating_sub(started.elapsed()));
         let announced = measure::slots(&fleet.log(&format!("node-{}", fleet::SOURCE)));
-        let taken = measure::slots(&fleet.log("plot-client-6"));
+        let mut taken = measure::slots(&fleet.log("plot-client-6"));
+        if let Some(off_s) = clock_off_s {
+            taken = measure::on_one_clock(&announced, taken, off_s);
+        }
         let mut slots = measure::compare(&announced, &taken, from, measure::now());
         slots.missed += usize::try_from(fleet.counter("plot-client-6", "slots_skipped") - skipped).unwrap();
         let after = (fleet.counter("plot-client-6", "sectors_plotted"), fleet.pieces());
         let solutions = fleet.counter("plot-client-6", "solutions_accepted") - accepted;
         let kept = format!("{} sectors, {} + {} pieces", after.0, after.1[0], after.1[1]);
-        let row = Row { drill, done, slots, whole_again_s, solutions, kept };
-        row.write();
+        Row { drill, done, slots, whole_again_s, solutions, kept }.write();
+        self.rows += 1;
         if slots.announced == 0 {
             // As also when the day of the logs' clock changes in a drill.
             self.failed.push(format!("{drill}: no slot was seen, so nothing was measured"));
@@ -69,12 +137,12 @@ impl Drills {
             self.failed
                 .push(format!("{drill}: {sectors} sectors and {pieces:?} pieces before, {after:?} after"));
         }
-        self.rows.push(row);
     }
 }
 
-/// The memory that each unit may have gained over all drills, MiB: a plot-client that had to prove by itself keeps a table.
-const GROWTH_MIB: u64 = 512;
+/// What each unit may have gained over all drills. A plot-client that had to prove by itself keeps a table; a role that has
+/// been busy keeps connections to others and threads for blocking work.
+const GROWTH: Footprint = Footprint { resident_mib: 512, threads: 64, descriptors: 64 };
 
 /// Runs drills on a fleet of their own.
 fn run(name: &str, all: impl FnOnce(&mut Drills)) {
@@ -82,21 +150,13 @@ fn run(name: &str, all: impl FnOnce(&mut Drills)) {
         return;
     }
     let started = Instant::now();
-    let fleet = Fleet::start();
-    eprintln!("the fleet is up after {:.0} s", started.elapsed().as_secs_f64());
-    let resident = fleet.resident_mib();
-    let mut drills = Drills { fleet, rows: Vec::new(), failed: Vec::new() };
+    let only = std::env::var(ONLY).ok();
+    let only = only.map(|only| only.split(',').map(str::to_owned).collect());
+    let mut drills = Drills { fleet: None, only, rows: 0, failed: Vec::new() };
     all(&mut drills);
-    let Drills { mut fleet, mut failed, rows } = drills;
-    for (name, mib) in fleet.resident_mib() {
-        let Some(before) = resident.get(&name) else { continue };
-        eprintln!("{name}: {before} -> {mib} MiB");
-        if mib > before + GROWTH_MIB {
-            failed.push(format!("{name} grew from {before} to {mib} MiB"));
-        }
-    }
-    failed.extend(fleet.ended().into_iter().map(|name| format!("{name} ended")));
-    eprintln!("{} drills, {:.0} s in all", rows.len(), started.elapsed().as_secs_f64());
+    let Drills { fleet, mut failed, rows, .. } = drills;
+    failed.extend(fleet.into_iter().flat_map(Started::faults));
+    eprintln!("{rows} drills, {:.0} s in all", started.elapsed().as_secs_f64());
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
@@ -105,6 +165,7 @@ fn drill_nats_and_nodes() {
     run("drill_nats_and_nodes", |drills| {
         drills.drill("nothing", AFTER_CRASH, |_| "nothing".to_owned());
         single::all(drills);
+        clock::all(drills);
     });
 }
 

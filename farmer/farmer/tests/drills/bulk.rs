@@ -1,17 +1,24 @@
 //! Caches in mid-fill, plot-servers in mid-sector and in mid-transfer, plot-clients in mid-write.
 
+use crate::Drills;
+use crate::fault::Fault::{self, Cut, Hung, Killed, Restarted};
 use crate::fleet::{Fleet, LONG, PIECES};
-use crate::single::{DOWN, HANG};
-use crate::{AFTER_CRASH, AFTER_HANG, Drills};
 
 /// Sectors of a farm that is plotted during a drill.
 const FARM_SECTORS: u16 = 5;
 const CACHE: &str = "sharded-cache-5";
+const FULL_CACHE: &str = "full-cache";
+const PLOT_SERVER: &str = "plot-server";
 const FARM: &str = "plot-client-7";
+const FARM_HOST: u8 = 7;
+/// When so much of a sector of 4 MiB has been sent, it is neither at its beginning nor at its end.
+const INTO_TRANSFER_BYTES: u64 = 2 << 20;
 
 pub fn all(drills: &mut Drills) {
-    caches(drills);
+    filling(drills);
     plotting(drills);
+    sending(drills);
+    storing(drills);
 }
 
 /// Waits until the cache has some of its pieces and not nearly all.
@@ -25,44 +32,39 @@ fn in_mid_fill(fleet: &mut Fleet, name: &str) -> i64 {
     held
 }
 
-/// Takes away what the second sharded cache holds, and starts it again.
-fn empty_cache(fleet: &mut Fleet) {
-    if fleet.is_running(CACHE) {
-        fleet.terminate(CACHE);
-        std::fs::remove_dir_all(fleet.path(CACHE)).unwrap();
-        fleet.restart(CACHE);
+/// Takes away what a cache holds, and starts it again; makes the second sharded cache if there is none.
+fn empty_cache(fleet: &mut Fleet, name: &str) {
+    if fleet.is_running(name) {
+        fleet.terminate(name);
+        std::fs::remove_dir_all(fleet.path(name)).unwrap();
+        fleet.restart(name);
     } else {
-        fleet.add_cache(CACHE, 5);
+        fleet.add_cache(name, 5);
     }
 }
 
-fn caches(drills: &mut Drills) {
-    drills.drill("cache_killed_filling", AFTER_CRASH, |fleet| {
-        empty_cache(fleet);
-        let held = in_mid_fill(fleet, CACHE);
-        fleet.kill(CACHE);
-        std::thread::sleep(DOWN);
-        fleet.restart(CACHE);
-        format!("a second sharded cache killed at {held} pieces, started again after {} s", DOWN.as_secs())
-    });
-    drills.drill("cache_cut_filling", AFTER_HANG, |fleet| {
-        empty_cache(fleet);
-        let held = in_mid_fill(fleet, CACHE);
-        fleet.network.cut(5);
-        std::thread::sleep(HANG);
-        fleet.network.mend(5);
-        format!("the same, emptied, cut off at {held} pieces for {} s", HANG.as_secs())
-    });
-    drills.drill("full_cache_hangs_filling", AFTER_HANG, |fleet| {
-        fleet.terminate("full-cache");
-        std::fs::remove_dir_all(fleet.path("full-cache")).unwrap();
-        fleet.restart("full-cache");
-        let held = in_mid_fill(fleet, "full-cache");
-        fleet.suspend("full-cache");
-        std::thread::sleep(HANG);
-        fleet.resume("full-cache");
-        format!("the full copy, emptied, hung at {held} pieces for {} s", HANG.as_secs())
-    });
+fn filling(drills: &mut Drills) {
+    for (drill, name, fault) in [
+        ("cache_killed_filling", CACHE, Killed),
+        ("cache_hangs_filling", CACHE, Hung),
+        ("cache_cut_filling", CACHE, Cut),
+        ("cache_restarted_filling", CACHE, Restarted),
+        ("full_cache_killed_filling", FULL_CACHE, Killed),
+        ("full_cache_hangs_filling", FULL_CACHE, Hung),
+        ("full_cache_cut_filling", FULL_CACHE, Cut),
+        ("full_cache_restarted_filling", FULL_CACHE, Restarted),
+    ] {
+        drills.drill(drill, fault.may_miss(), |fleet| {
+            empty_cache(fleet, name);
+            let held = in_mid_fill(fleet, name);
+            let what = match (name, fault) {
+                (FULL_CACHE, Cut) => "the plotter's host 192.168.1.4, its full copy filling anew",
+                (FULL_CACHE, _) => "the full copy, filling anew",
+                _ => "a second sharded cache, filling anew",
+            };
+            fault.strike(fleet, &[name], &format!("{what}, at {held} of {PIECES} pieces"))
+        });
+    }
 }
 
 /// Has a new farm plotted; gives back when its first sector is there and others are on their way.
@@ -72,7 +74,7 @@ pub fn plot_anew(fleet: &mut Fleet) {
         std::fs::remove_dir_all(fleet.path(FARM)).unwrap();
         fleet.restart(FARM);
     } else {
-        fleet.add_farm(FARM, 7, FARM_SECTORS);
+        fleet.add_farm(FARM, FARM_HOST, FARM_SECTORS);
     }
     fleet.wait("a sector of the new farm", LONG, |fleet| fleet.counter(FARM, "sectors_plotted") > 0);
     let plotted = fleet.counter(FARM, "sectors_plotted");
@@ -80,39 +82,68 @@ pub fn plot_anew(fleet: &mut Fleet) {
 }
 
 fn plotting(drills: &mut Drills) {
-    drills.drill("plot_server_killed_plotting", AFTER_CRASH, |fleet| {
-        plot_anew(fleet);
-        fleet.kill("plot-server");
-        std::thread::sleep(DOWN);
-        fleet.restart("plot-server");
-        format!("the plot-server killed in mid-sector, started again after {} s", DOWN.as_secs())
+    for (drill, fault) in [
+        ("plot_server_killed_plotting", Killed),
+        ("plot_server_hangs_plotting", Hung),
+        ("plot_server_cut_plotting", Cut),
+        ("plot_server_restarted_plotting", Restarted),
+    ] {
+        let what = match fault {
+            Cut => "the plotter's host 192.168.1.4, its plot-server in mid-sector",
+            _ => "the plot-server in mid-sector",
+        };
+        drills.drill(drill, fault.may_miss(), |fleet| {
+            plot_anew(fleet);
+            fault.strike(fleet, &[PLOT_SERVER], what)
+        });
+    }
+}
+
+/// Strikes while a sector is on its way over a slow link.
+fn in_mid_transfer(fleet: &mut Fleet, fault: Fault, name: &str, what: &str) -> String {
+    fleet.network.slow_down(FARM_HOST);
+    plot_anew(fleet);
+    let mut stored = (0, 0);
+    fleet.wait("a sector on its way", LONG, |fleet| {
+        let (plotted, received) = (fleet.counter(FARM, "sectors_plotted"), fleet.network.received(FARM_HOST));
+        assert!(plotted < i64::from(FARM_SECTORS), "every sector came at once");
+        if plotted != stored.0 {
+            stored = (plotted, received);
+        }
+        fleet.counter(PLOT_SERVER, "spool_sectors") > 0 && received > stored.1 + INTO_TRANSFER_BYTES
     });
-    drills.drill("plot_server_hangs_plotting", AFTER_HANG, |fleet| {
-        plot_anew(fleet);
-        fleet.suspend("plot-server");
-        std::thread::sleep(HANG);
-        fleet.resume("plot-server");
-        format!("the plot-server hung in mid-sector for {} s", HANG.as_secs())
+    let done = fault.strike(fleet, &[name], what);
+    fleet.network.speed_up(FARM_HOST);
+    done
+}
+
+fn sending(drills: &mut Drills) {
+    for (drill, fault) in [
+        ("plot_server_killed_sending", Killed),
+        ("plot_server_hangs_sending", Hung),
+        ("plot_server_restarted_sending", Restarted),
+    ] {
+        drills.drill(drill, fault.may_miss(), |fleet| {
+            in_mid_transfer(fleet, fault, PLOT_SERVER, "the plot-server in mid-transfer")
+        });
+    }
+    drills.drill("transfer_cut", Cut.may_miss(), |fleet| {
+        in_mid_transfer(fleet, Cut, FARM, "the host that a sector is sent to, in mid-transfer")
     });
-    drills.drill("transfer_cut", AFTER_HANG, |fleet| {
-        plot_anew(fleet);
-        fleet.network.cut(7);
-        std::thread::sleep(HANG);
-        fleet.network.mend(7);
-        format!("the host of a farm that is plotted cut off for {} s", HANG.as_secs())
-    });
-    drills.drill("plot_client_killed_storing", AFTER_CRASH, |fleet| {
-        plot_anew(fleet);
-        let plotted = fleet.counter(FARM, "sectors_plotted");
-        fleet.kill(FARM);
-        std::thread::sleep(DOWN);
-        fleet.restart(FARM);
-        fleet.wait("the farm is open", LONG, |fleet| fleet.counter(FARM, "sectors_total") > 0);
-        let found = fleet.counter(FARM, "sectors_plotted");
-        assert!(found >= plotted, "{plotted} sectors were acknowledged, {found} are found");
-        format!(
-            "another plot-client killed while it stores sectors, started again after {} s",
-            DOWN.as_secs()
-        )
-    });
+}
+
+/// Another plot-client is struck while it writes what comes; the sectors that it had are found again.
+fn storing(drills: &mut Drills) {
+    for (drill, fault) in [
+        ("plot_client_killed_storing", Killed),
+        ("plot_client_hangs_storing", Hung),
+        ("plot_client_restarted_storing", Restarted),
+    ] {
+        drills.drill(drill, fault.may_miss(), |fleet| {
+            let done = in_mid_transfer(fleet, fault, FARM, "another plot-client in mid-write");
+            fleet.wait("the farm is open", LONG, |fleet| fleet.counter(FARM, "sectors_total") > 0);
+            assert!(fleet.counter(FARM, "sectors_plotted") > 0, "the acknowledged sector is gone");
+            done
+        });
+    }
 }

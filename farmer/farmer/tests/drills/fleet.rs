@@ -1,5 +1,6 @@
 //! The guides' seven hosts, small: three with NATS, a node and a controller each, two plotters, two with farms.
 
+use crate::clock::Clocks;
 use crate::namespaces::Network;
 use crate::roles_support::{RoleProcess, farmer, srs_cache};
 use cluster::ClusterClient;
@@ -23,6 +24,9 @@ const SETTLED: Duration = Duration::from_secs(90);
 pub const HOSTS: u8 = 7;
 /// The chain is made on this host; the other nodes follow it, so this node is left alone.
 pub const SOURCE: u8 = 3;
+/// See [`Fleet::add_lone_controller`].
+pub const LONE_CONTROLLER: &str = "controller-5";
+pub const LONE_NODE: &str = "node-7";
 pub const SECTORS: u16 = 4;
 /// Pieces of the one segment.
 pub const PIECES: i64 = 256;
@@ -42,8 +46,34 @@ struct Unit {
     process: Option<RoleProcess>,
 }
 
+/// What the system gives a process.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Footprint {
+    pub resident_mib: u64,
+    pub threads: u64,
+    /// Open file descriptors.
+    pub descriptors: u64,
+}
+
+impl Footprint {
+    /// None of a process that is gone.
+    fn of(pid: u32) -> Option<Self> {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let number = |key: &str| -> Option<u64> {
+            let line = status.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse().ok()
+        };
+        Some(Self {
+            resident_mib: number("VmRSS:")? / 1024,
+            threads: number("Threads:")?,
+            descriptors: std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count() as u64,
+        })
+    }
+}
+
 pub struct Fleet {
     pub network: Network,
+    pub clocks: Clocks,
     units: BTreeMap<String, Unit>,
     runtime: tokio::runtime::Runtime,
     directory: tempfile::TempDir,
@@ -73,23 +103,17 @@ pub fn get(address: SocketAddr, path: &str) -> Option<Value> {
 impl Fleet {
     /// Starts everything; gives it back when all sectors are plotted and farming has begun.
     pub fn start() -> Self {
+        let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let mut fleet = Self {
             network: Network::new(HOSTS),
+            clocks: Clocks::new(directory.path()),
             units: BTreeMap::new(),
             runtime: tokio::runtime::Runtime::new().unwrap(),
-            directory: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap(),
+            directory,
         };
         (1..=3).for_each(|host| fleet.add_nats(host));
         fleet.start_nodes();
-        for host in 1..=3 {
-            let url = format!("ws://{}:9944", Network::address(host));
-            fleet.add_role(
-                &format!("controller-{host}"),
-                host,
-                9860,
-                &["controller", "--tmp", "--node-rpc-url", &url],
-            );
-        }
+        (1..=3).for_each(|host| fleet.add_controller(host, host));
         fleet.add_role("proof-server", SOURCE, 9861, &["proof-server"]);
         fleet.add_cache("sharded-cache-4", 4);
         let full = format!("path={}", fleet.path("full-cache").display());
@@ -135,7 +159,7 @@ impl Fleet {
         self.add_node(SOURCE);
         self.wait("the first segment", LONG, |fleet| fleet.stats().is_some_and(|stats| !stats.syncing));
         self.end(&format!("node-{SOURCE}"));
-        for host in [1, 2] {
+        for host in [1, 2, 7] {
             let [from, to] = [SOURCE, host].map(|host| self.path(&format!("chain-{host}")));
             assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
         }
@@ -171,6 +195,21 @@ impl Fleet {
         self.add(name, host, port, Path::new(env!("CARGO_BIN_EXE_autonomys-farmer")), arguments);
     }
 
+    fn add_controller(&mut self, host: u8, node_host: u8) {
+        let url = format!("ws://{}:9944", Network::address(node_host));
+        let arguments = ["controller", "--tmp", "--node-rpc-url", &url];
+        self.add_role(&format!("controller-{host}"), host, 9860, &arguments);
+    }
+
+    /// A controller and a node with nothing beside them on their hosts.
+    pub fn add_lone_controller(&mut self) {
+        self.add_node(7);
+        self.add_controller(5, 7);
+        for name in [LONE_NODE, LONE_CONTROLLER] {
+            self.wait_settled("it is ready", |fleet| fleet.is_ready(name));
+        }
+    }
+
     /// A sharded cache with room for a whole segment.
     pub fn add_cache(&mut self, name: &str, host: u8) {
         let path = format!("path={},size=400MiB", self.path(name).display());
@@ -200,6 +239,7 @@ impl Fleet {
         farmer().get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| {
             command.env_remove(name);
         });
+        self.clocks.give(unit.host, &mut command);
         command.args(&unit.arguments).env("RUST_LOG", LOG).stdin(Stdio::null());
         let process = RoleProcess::spawn(self.directory.path(), name, unit.status, &mut command);
         self.units.get_mut(name).unwrap().process = Some(process);
@@ -224,6 +264,26 @@ impl Fleet {
         } else {
             self.units.get_mut(name).unwrap().process.take().unwrap().terminate();
         }
+    }
+
+    /// Stops a unit for good.
+    pub fn remove(&mut self, name: &str) {
+        self.terminate(name);
+        self.units.remove(name);
+    }
+
+    /// Stops a unit and starts it on another host.
+    pub fn relocate(&mut self, name: &str, host: u8) {
+        self.terminate(name);
+        let unit = self.units.get_mut(name).unwrap();
+        unit.host = host;
+        unit.status.set_ip(Network::address(host));
+        self.restart(name);
+    }
+
+    /// The host that a unit is on.
+    pub fn host(&self, name: &str) -> u8 {
+        self.unit(name).host
     }
 
     pub fn suspend(&self, name: &str) {
@@ -313,6 +373,11 @@ impl Fleet {
         }
     }
 
+    /// Waits for what has to be so soon.
+    pub fn wait_settled(&mut self, what: &str, holds: impl FnMut(&mut Self) -> bool) {
+        self.wait(what, SETTLED, holds);
+    }
+
     fn is_ready(&self, name: &str) -> bool {
         match name.split('-').next() {
             Some("nats" | "node") => {
@@ -372,14 +437,9 @@ impl Fleet {
         ClusterClient::connect(&options).await.unwrap()
     }
 
-    /// Resident memory by unit, MiB.
-    pub fn resident_mib(&self) -> BTreeMap<String, u64> {
-        let resident = |(name, pid): (String, u32)| {
-            let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-            let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
-            Some((name, kib / 1024))
-        };
-        self.pids().into_iter().filter_map(resident).collect()
+    /// What each unit takes of the system.
+    pub fn footprints(&self) -> BTreeMap<String, Footprint> {
+        let footprint = |(name, pid)| Some((name, Footprint::of(pid)?));
+        self.pids().into_iter().filter_map(footprint).collect()
     }
 }

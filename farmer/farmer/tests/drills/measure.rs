@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+/// Seconds of a day.
+pub const DAY_S: f64 = 86_400.0;
 /// After this a slot is worth nothing.
 const FARMING_TIMEOUT_S: f64 = 4.0;
 /// The newest slots may still be on their way.
@@ -22,7 +24,7 @@ fn seconds_of_day(line: &str) -> Option<f64> {
 
 /// The second of the day.
 pub fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() % 86_400.0
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64() % DAY_S
 }
 
 /// Slots that a log names.
@@ -36,6 +38,17 @@ pub fn slots(log: &str) -> Slots {
         }
     }
     slots
+}
+
+/// The times of slots taken by a clock that was off by `off_s`, or twice that, part of the time, on the clock that they were
+/// announced by. A slot is taken within less than half of `off_s`.
+pub fn on_one_clock(announced: &Slots, mut taken: Slots, off_s: f64) -> Slots {
+    for (slot, at) in &mut taken {
+        if let Some(announced) = announced.get(slot) {
+            *at -= ((*at - announced) / off_s).round() * off_s;
+        }
+    }
+    taken
 }
 
 /// Slots of a span of time.
@@ -110,5 +123,7 @@ fn slots_are_compared_by_number_and_lateness() {
     let announced = slots(&log(&[(101, 1), (102, 2), (103, 3), (104, 4), (105, 5), (106, 30)]));
     let taken = slots(&log(&[(101, 1), (102, 2), (104, 9), (105, 9), (105, 10)]));
     let found = compare(&announced, &taken, 0.0, 20.0);
+    let off = taken.iter().map(|(slot, at)| (*slot, if *slot > 102 { at + 300.0 } else { *at })).collect();
+    assert_eq!(on_one_clock(&announced, off, 300.0), taken);
     assert_eq!(found, SlotsTaken { announced: 5, missed: 3, longest_gap_s: 9.5 });
 }

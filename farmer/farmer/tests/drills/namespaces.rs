@@ -34,10 +34,16 @@ pub fn ran_inside(name: &str) -> bool {
     true
 }
 
+/// Runs `ip` or `tc`, of iproute2; gives what it says.
+fn run(program: &str, arguments: &str) -> Vec<u8> {
+    let output = Command::new(program).args(arguments.split_whitespace()).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}, of iproute2, does not run: {error}"));
+    assert!(output.status.success(), "{program} {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    output.stdout
+}
+
 fn ip(arguments: &str) {
-    let output =
-        Command::new("ip").args(arguments.split_whitespace()).output().expect("ip, of iproute2, runs");
-    assert!(output.status.success(), "ip {arguments}: {}", String::from_utf8_lossy(&output.stderr));
+    run("ip", arguments);
 }
 
 /// A bridge and the hosts on it; the test itself is at `192.168.1.254`.
@@ -90,6 +96,23 @@ impl Network {
     /// From now on nothing reaches the host, and nothing comes from it.
     pub fn cut(&self, host: u8) {
         ip(&format!("link set {} down", self.link(host)));
+    }
+
+    /// From now on the host receives 8 Mbit/s at most: a sector of 4 MiB takes four seconds.
+    pub fn slow_down(&self, host: u8) {
+        run("tc", &format!("qdisc add dev {} root tbf rate 8mbit burst 64kb latency 400ms", self.link(host)));
+    }
+
+    /// Bytes that the host has received.
+    pub fn received(&self, host: u8) -> u64 {
+        let output = run("ip", &format!("-json -statistics link show dev {}", self.link(host)));
+        let links: serde_json::Value = serde_json::from_slice(&output).unwrap();
+        links[0]["stats64"]["tx"]["bytes"].as_u64().expect("ip counts bytes")
+    }
+
+    /// Undoes [`Self::slow_down`].
+    pub fn speed_up(&self, host: u8) {
+        run("tc", &format!("qdisc del dev {} root", self.link(host)));
     }
 
     /// Undoes [`Self::cut`].

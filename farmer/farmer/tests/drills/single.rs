@@ -1,75 +1,127 @@
-//! kill -9, SIGSTOP, a link cut and a restart of one thing at a time; two NATS servers at once.
+//! NATS servers, controllers, nodes, the proof-server: each killed, hung, cut off and started anew; two NATS servers at
+//! once.
 
-use crate::fleet::Fleet;
-use crate::{AFTER_CRASH, AFTER_HANG, Drills};
-use std::time::Duration;
+use crate::Drills;
+use crate::fault::Fault::{self, Cut, Hung, Killed, Restarted};
+use crate::fleet::{Fleet, LONE_CONTROLLER, LONE_NODE, SOURCE};
 
-/// How long something hangs or is cut off.
-pub const HANG: Duration = Duration::from_secs(15);
-/// How long something that was killed is down.
-pub const DOWN: Duration = Duration::from_secs(5);
+/// How often something is moved that comes back.
+const MOVES: usize = 5;
 
 pub fn all(drills: &mut Drills) {
     nats(drills);
-    node_hosts(drills);
+    controllers(drills);
+    nodes(drills);
+    proof_server(drills);
 }
 
-fn kill(fleet: &mut Fleet, name: &str) -> String {
-    fleet.kill(name);
-    std::thread::sleep(DOWN);
-    fleet.restart(name);
-    format!("{name} killed, started again after {} s", DOWN.as_secs())
+/// What `find` finds among the NATS servers, moved from the host that the slots come from if it is there.
+fn elsewhere(fleet: &mut Fleet, find: impl Fn(&mut Fleet) -> String) -> String {
+    let of_source = format!("nats-{SOURCE}");
+    for _ in 0..MOVES {
+        let found = find(fleet);
+        if found != of_source {
+            return found;
+        }
+        fleet.terminate(&of_source);
+        fleet.restart(&of_source);
+    }
+    panic!("{of_source} has it again after {MOVES} restarts");
 }
 
-fn hang(fleet: &mut Fleet, name: &str) -> String {
-    fleet.suspend(name);
-    std::thread::sleep(HANG);
-    fleet.resume(name);
-    format!("{name} hung for {} s", HANG.as_secs())
-}
-
-fn cut(fleet: &mut Fleet, host: u8, what: &str) -> String {
-    fleet.network.cut(host);
-    std::thread::sleep(HANG);
-    fleet.network.mend(host);
-    format!("{what} cut off for {} s", HANG.as_secs())
+fn leader(fleet: &mut Fleet) -> String {
+    let mut leader = None;
+    fleet.wait_settled("JetStream has a leader", |fleet| {
+        leader = fleet.jetstream_leader();
+        leader.is_some()
+    });
+    leader.expect("it was waited for")
 }
 
 fn nats(drills: &mut Drills) {
-    drills.drill("nats_killed", AFTER_CRASH, |fleet| {
-        let name = fleet.nats_of(6);
-        kill(fleet, &name) + ", the plot-client's"
+    for (name, fault) in [("nats_killed", Killed), ("nats_hangs", Hung), ("nats_restarted", Restarted)] {
+        drills.drill(name, fault.may_miss(), |fleet| {
+            let name = fleet.nats_of(6);
+            fault.strike(fleet, &[&name], &format!("{name}, the plot-client's"))
+        });
+    }
+    drills.drill("node_host_cut", Cut.may_miss(), |fleet| {
+        Cut.strike(fleet, &["nats-1"], "host 192.168.1.1 (NATS, node, controller)")
     });
-    drills.drill("nats_hangs", AFTER_HANG, |fleet| {
-        let name = fleet.nats_of(6);
-        hang(fleet, &name) + ", the plot-client's"
-    });
-    drills.drill("nats_restarted", AFTER_CRASH, |fleet| {
-        let name = fleet.nats_of(6);
-        fleet.terminate(&name);
-        fleet.restart(&name);
-        format!("{name}, the plot-client's, stopped and started again at once")
-    });
-    drills.drill("jetstream_leader_killed", AFTER_CRASH, |fleet| {
-        let leader = fleet.jetstream_leader().expect("JetStream has a leader");
-        kill(fleet, &leader)
-    });
-    drills.drill("two_nats_killed", AFTER_HANG, |fleet| {
-        ["nats-1", "nats-2"].into_iter().for_each(|name| fleet.kill(name));
-        std::thread::sleep(HANG);
-        ["nats-1", "nats-2"].into_iter().for_each(|name| fleet.restart(name));
-        format!("nats-1 and nats-2 killed, started again after {} s", HANG.as_secs())
+    for (name, fault) in [
+        ("jetstream_leader_killed", Killed),
+        ("jetstream_leader_hangs", Hung),
+        ("jetstream_leader_cut", Cut),
+        ("jetstream_leader_restarted", Restarted),
+    ] {
+        drills.drill(name, fault.may_miss(), |fleet| {
+            let name = elsewhere(fleet, leader);
+            let what = if matches!(fault, Cut) { format!("the host of {name}") } else { name.clone() };
+            fault.strike(fleet, &[&name], &format!("{what}, JetStream's leader"))
+        });
+    }
+    for (name, fault) in [
+        ("two_nats_killed", Killed),
+        ("two_nats_hang", Hung),
+        ("two_nats_cut", Cut),
+        ("two_nats_restarted", Restarted),
+    ] {
+        let what = if matches!(fault, Cut) { "the hosts of nats-1 and nats-2" } else { "nats-1 and nats-2" };
+        // Two at once are more than anything single.
+        drills.drill(name, Hung.may_miss(), |fleet| {
+            elsewhere(fleet, |fleet| fleet.nats_of(6));
+            fault.strike(fleet, &["nats-1", "nats-2"], &format!("{what}, the plot-client's among them"))
+        });
+    }
+}
+
+/// Has a controller and its node on hosts of their own, so that each can be cut off alone.
+fn with_lone_controller(fleet: &mut Fleet, strike: impl FnOnce(&mut Fleet) -> String) -> String {
+    fleet.add_lone_controller();
+    let done = strike(fleet);
+    fleet.settle();
+    fleet.remove(LONE_CONTROLLER);
+    fleet.remove(LONE_NODE);
+    done
+}
+
+fn each(drills: &mut Drills, unit: &str, faults: [(&'static str, Fault); 3]) {
+    for (name, fault) in faults {
+        drills.drill(name, fault.may_miss(), |fleet| fault.strike(fleet, &[unit], unit));
+    }
+}
+
+fn controllers(drills: &mut Drills) {
+    let faults =
+        [("controller_killed", Killed), ("controller_hangs", Hung), ("controller_restarted", Restarted)];
+    each(drills, "controller-2", faults);
+    drills.drill("controller_cut", Cut.may_miss(), |fleet| {
+        with_lone_controller(fleet, |fleet| {
+            Cut.strike(fleet, &[LONE_CONTROLLER], "a fourth controller, on 192.168.1.5, its node on .7")
+        })
     });
 }
 
-fn node_hosts(drills: &mut Drills) {
-    drills.drill("node_host_cut", AFTER_HANG, |fleet| {
-        cut(fleet, 1, "host 192.168.1.1 (NATS, node, controller)")
+fn nodes(drills: &mut Drills) {
+    each(drills, "node-1", [("node_killed", Killed), ("node_hangs", Hung), ("node_restarted", Restarted)]);
+    drills.drill("node_cut", Cut.may_miss(), |fleet| {
+        with_lone_controller(fleet, |fleet| {
+            Cut.strike(fleet, &[LONE_NODE], "a fourth node, on 192.168.1.7, its controller on .5")
+        })
     });
-    drills.drill("controller_killed", AFTER_CRASH, |fleet| kill(fleet, "controller-2"));
-    drills.drill("controller_hangs", AFTER_HANG, |fleet| hang(fleet, "controller-2"));
-    drills.drill("node_killed", AFTER_CRASH, |fleet| kill(fleet, "node-1"));
-    drills.drill("node_hangs", AFTER_HANG, |fleet| hang(fleet, "node-1"));
-    drills.drill("proof_server_killed", AFTER_CRASH, |fleet| kill(fleet, "proof-server"));
-    drills.drill("proof_server_hangs", AFTER_HANG, |fleet| hang(fleet, "proof-server"));
+}
+
+fn proof_server(drills: &mut Drills) {
+    let faults = [
+        ("proof_server_killed", Killed),
+        ("proof_server_hangs", Hung),
+        ("proof_server_restarted", Restarted),
+    ];
+    each(drills, "proof-server", faults);
+    drills.drill("proof_server_cut", Cut.may_miss(), |fleet| {
+        fleet.relocate("proof-server", 7);
+        let done = Cut.strike(fleet, &["proof-server"], "the proof-server, on 192.168.1.7");
+        fleet.relocate("proof-server", SOURCE);
+        done
+    });
 }

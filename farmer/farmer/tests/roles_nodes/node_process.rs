@@ -1,6 +1,6 @@
 //! A development node as a process of its own, that can hang.
 
-use crate::roles_support::{free_address, srs_cache};
+use crate::roles_support::{free_address, signal, srs_cache};
 use crate::small_farm::{BLOCK_BYTES, LONG, PIECES_IN_SECTOR, SLOT_MS};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -47,19 +47,14 @@ impl NodeProcess {
         self.address
     }
 
-    fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
     /// SIGSTOP: from now on it hangs.
     pub fn suspend(&self) {
-        self.signal("-STOP");
+        signal(&self.child, "-STOP");
     }
 
     /// SIGCONT.
     pub fn resume(&self) {
-        self.signal("-CONT");
+        signal(&self.child, "-CONT");
     }
 }
 

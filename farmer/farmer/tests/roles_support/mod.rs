@@ -37,6 +37,12 @@ pub fn util(nats: &str, arguments: &[&str]) -> Output {
     farmer().args(["util", "--nats-server", nats]).args(arguments).output().unwrap()
 }
 
+/// `kill NAME`, for example `-STOP`.
+pub fn signal(child: &Child, name: &str) {
+    let status = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+    assert!(status.success());
+}
+
 /// A running role; dropping it kills it.
 pub struct RoleProcess {
     child: Child,
@@ -131,10 +137,9 @@ impl RoleProcess {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// `kill SIGNAL`.
-    pub fn signal(&self, signal: &str) {
-        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
+    /// [`signal`] to it.
+    pub fn signal(&self, name: &str) {
+        signal(&self.child, name);
     }
 
     /// SIGSTOP: from now on it hangs.
