@@ -69,13 +69,7 @@ impl ClusterSecret {
     pub fn from_file(path: &Path) -> Result<Self, SecretError> {
         let read = |source| SecretError::Read { path: path.to_owned(), source };
         let file = fs::File::open(path).map_err(read)?;
-        let mode = file.metadata().map_err(read)?.mode();
-        if mode & 0o077 != 0 {
-            tracing::warn!(
-                path = %path.display(), mode = format!("{:o}", mode & 0o777),
-                "others than its owner can read the cluster secret: chmod 600 it",
-            );
-        }
+        warn_if_others_can_read(path, &file.metadata().map_err(read)?, "the cluster secret");
         let mut bytes = Vec::new();
         file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(read)?;
         let trimmed = bytes.trim_ascii();
@@ -93,6 +87,17 @@ impl ClusterSecret {
             hasher.update(part);
         }
         hasher.finalize()
+    }
+}
+
+/// Warns of a file with a secret in it that not only its owner can read.
+pub(crate) fn warn_if_others_can_read(path: &Path, metadata: &fs::Metadata, what: &str) {
+    let mode = metadata.mode();
+    if mode & 0o077 != 0 {
+        tracing::warn!(
+            path = %path.display(), mode = format!("{:o}", mode & 0o777),
+            "others than its owner can read {what}: chmod 600 it",
+        );
     }
 }
 

@@ -18,8 +18,8 @@
 //! buffers and checks every hash before it says that something is there; a server stores nothing that it has not checked.
 //!
 //! Bounds: payload sizes by kind, requests in hand and frames queued per connection, connections in all and per peer,
-//! and a deadline on every read and write. Authentication is of the connection's beginning; who can change packets on
-//! the network needs TLS around it.
+//! and a deadline on every read and write. Authentication is of the connection's beginning; where others can change packets
+//! on the network, [`Tls`] goes around it: the bytes then pass through the server's memory, to be encrypted.
 
 mod client;
 mod error;
@@ -27,7 +27,9 @@ pub(crate) mod frame;
 pub(crate) mod handshake;
 mod payload;
 mod server;
+mod socket;
 mod source;
+mod tls;
 
 pub use client::{
     Connection, FetchOutcome, PieceToPut, PieceWanted, PooledConnection, SectorFetch, SectorSink,
@@ -38,6 +40,7 @@ pub use frame::{ItemType, MAX_PIECES_PER_REQUEST, PutOutcome, SECTOR_BLOCK_SIZE,
 pub use payload::{FileRegion, Payload, StoredFile};
 pub use server::{ServerOptions, TransferCounters, TransferServer};
 pub use source::{PieceSource, SectorSource, SectorState, SourceError, StoredPiece};
+pub use tls::{Credentials, Tls, TlsFilesError};
 
 use std::time::Duration;
 

@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod support;
+#[path = "transfer/tls.rs"]
+mod tls;
 
 use cluster::ClusterSecret;
 use cluster::contract::InstanceId;

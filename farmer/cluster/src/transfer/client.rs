@@ -10,15 +10,15 @@ pub use sector::{SectorFetch, SectorSink};
 
 use super::error::TransferError;
 use super::frame::{HEADER_SIZE, Header, Kind, RemoteError, decode};
+use super::socket::{QuietSocket, Socket};
+use super::tls::Credentials;
 use super::{CONNECT_TIMEOUT, FRAME_TIMEOUT, handshake};
 use crate::contract::InstanceId;
-use crate::secret::ClusterSecret;
 use bytes::Buf;
 use primitives::Blake3Hash;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
 /// Bytes of data that are read before they are hashed.
@@ -32,8 +32,7 @@ const HASHED_AT_ONCE: usize = 128 * 1024;
 pub struct Connection {
     peer: SocketAddr,
     server: InstanceId,
-    reader: BufReader<OwnedReadHalf>,
-    writer: OwnedWriteHalf,
+    stream: BufReader<Socket>,
     next_id: u64,
     broken: bool,
 }
@@ -42,11 +41,11 @@ impl Connection {
     /// Connects to a server and authenticates both ends.
     ///
     /// # Errors
-    /// When the server cannot be reached in 5 seconds, is no peer, has another version or another secret, or takes no
-    /// connection now.
+    /// When the server cannot be reached in 5 seconds, is no peer, has another version, another secret or no certificate
+    /// of the cluster, uses TLS where this end does not or the other way round, or takes no connection now.
     pub async fn open(
         peer: SocketAddr,
-        secret: &ClusterSecret,
+        credentials: impl Into<Credentials>,
         instance: InstanceId,
     ) -> Result<Self, TransferError> {
         let connecting = timeout(CONNECT_TIMEOUT, TcpStream::connect(peer));
@@ -55,9 +54,19 @@ impl Connection {
             .map_err(|_| TransferError::TimedOut { peer, what: "a connection" })?
             .map_err(|source| TransferError::Connect { address: peer, source })?;
         let _ = stream.set_nodelay(true);
-        let server = handshake::as_client(&mut stream, peer, secret, instance).await?;
-        let (reader, writer) = stream.into_split();
-        Ok(Self { peer, server, reader: BufReader::new(reader), writer, next_id: 1, broken: false })
+        let Credentials { secret, tls } = credentials.into();
+        let (server, socket) = match tls {
+            None => {
+                let server = handshake::as_client(&mut stream, peer, &secret, instance).await?;
+                let socket = QuietSocket::new(stream).map_err(|source| TransferError::Io { peer, source })?;
+                (server, Socket::Plain(socket))
+            }
+            Some(tls) => {
+                let mut stream = Box::new(tls.connect(stream, peer).await?);
+                (handshake::as_client(&mut stream, peer, &secret, instance).await?, Socket::Tls(stream))
+            }
+        };
+        Ok(Self { peer, server, stream: BufReader::new(socket), next_id: 1, broken: false })
     }
 
     /// The server's address.
@@ -107,7 +116,7 @@ impl Connection {
     }
 
     fn io(&self, source: std::io::Error) -> TransferError {
-        TransferError::Io { peer: self.peer, source }
+        TransferError::broken(self.peer, source)
     }
 
     /// Sends a request; gives its id.
@@ -117,7 +126,12 @@ impl Connection {
         let header = Header { kind, id, length: fields.len() + body.len() }.encode();
         // Head and body in one vectored write: the body goes from where it lies to the socket.
         let mut bytes = Buf::chain(&header[..], fields).chain(body);
-        match timeout(FRAME_TIMEOUT, self.writer.write_all_buf(&mut bytes)).await {
+        let sending = async {
+            self.stream.write_all_buf(&mut bytes).await?;
+            // TLS holds back what its buffer has room for.
+            self.stream.flush().await
+        };
+        match timeout(FRAME_TIMEOUT, sending).await {
             Ok(Ok(())) => Ok(id),
             Ok(Err(source)) => Err(self.io(source)),
             Err(_) => Err(TransferError::TimedOut { peer: self.peer, what: "taking a request" }),
@@ -125,7 +139,7 @@ impl Connection {
     }
 
     async fn read_exact(&mut self, buffer: &mut [u8], what: &'static str) -> Result<(), TransferError> {
-        match timeout(FRAME_TIMEOUT, self.reader.read_exact(buffer)).await {
+        match timeout(FRAME_TIMEOUT, self.stream.read_exact(buffer)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(source)) => Err(self.io(source)),
             Err(_) => Err(TransferError::TimedOut { peer: self.peer, what }),

@@ -63,6 +63,33 @@ pub enum TransferError {
         /// The peer.
         peer: SocketAddr,
     },
+    /// The peer uses TLS, this end does not.
+    #[error(
+        "{peer} uses TLS, this role does not: give every role --tls-cert, --tls-key and --tls-ca, or none of them"
+    )]
+    PeerWithTls {
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// This end uses TLS, the peer does not.
+    #[error(
+        "{peer} does not use TLS, this role does: give every role --tls-cert, --tls-key and --tls-ca, or none of them"
+    )]
+    PeerWithoutTls {
+        /// The peer.
+        peer: SocketAddr,
+    },
+    /// The ends do not agree on TLS, or one does not accept the other's certificate.
+    #[error(
+        "TLS with {peer} failed: {reason}; every role's --tls-cert must be of the authority in everyone's --tls-ca, and a \
+         server's must have the address it is reached at among its subjectAltNames"
+    )]
+    Tls {
+        /// The peer.
+        peer: SocketAddr,
+        /// What TLS says.
+        reason: rustls::Error,
+    },
     /// The peer takes no more connections, or is going to stop.
     #[error("{peer} takes no connection now: {reason}")]
     Unavailable {
@@ -130,6 +157,16 @@ pub enum TransferError {
 }
 
 impl TransferError {
+    /// What the end of a connection means, which with TLS may be a word of TLS.
+    pub(crate) fn broken(peer: SocketAddr, source: io::Error) -> Self {
+        match source.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            // What came was no record of TLS.
+            Some(rustls::Error::InvalidMessage(_)) => Self::PeerWithoutTls { peer },
+            Some(reason) => Self::Tls { peer, reason: reason.clone() },
+            None => Self::Io { peer, source },
+        }
+    }
+
     /// Whether another attempt, with this peer or another, makes sense without anyone's doing.
     pub fn is_transient(&self) -> bool {
         !matches!(
@@ -138,6 +175,9 @@ impl TransferError {
                 | Self::Version { .. }
                 | Self::WrongSecret { .. }
                 | Self::NotAPeer { .. }
+                | Self::PeerWithTls { .. }
+                | Self::PeerWithoutTls { .. }
+                | Self::Tls { .. }
                 | Self::SectorFailed { .. }
                 | Self::UnknownSector { .. }
                 | Self::Usage(_)

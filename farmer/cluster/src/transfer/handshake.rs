@@ -4,13 +4,15 @@
 //! server → client: the same with 2 bytes of status in the zeroes' place first ‖ 32 proof over both hellos.
 //! client → server: 32 proof over both hellos and the server's proof. server → client: 1 byte verdict.
 //! The two proofs use different keys, so that neither can be reflected.
+//!
+//! With TLS all of it is inside. An end that does not use TLS and one that does tell each other from the first byte.
 
 use super::CONNECT_TIMEOUT;
 use super::error::TransferError;
 use crate::contract::InstanceId;
 use crate::secret::ClusterSecret;
 use std::net::SocketAddr;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use ulid::Ulid;
@@ -18,6 +20,12 @@ use ulid::Ulid;
 const MAGIC: [u8; 8] = *b"AUTXFER\0";
 /// Version of handshake and frames.
 pub(crate) const VERSION: u16 = 1;
+/// What a hello begins with, and no record of TLS does.
+pub(crate) const FIRST_BYTE: [u8; 1] = [MAGIC[0]];
+/// What the hello of a TLS client begins with: a handshake record of any version.
+const TLS_RECORD: [u8; 2] = [0x16, 0x03];
+/// Most bytes of a TLS client's hello that are read away.
+const TLS_HELLO_MAX: u64 = 64 * 1024;
 const HELLO_SIZE: usize = 64;
 const SERVER_PURPOSE: &str = "autonomys farming cluster 2026-11 transfer: proof of the server";
 const CLIENT_PURPOSE: &str = "autonomys farming cluster 2026-11 transfer: proof of the client";
@@ -29,6 +37,7 @@ pub(crate) enum Status {
     Welcome = 0,
     TooManyConnections = 1,
     GoingAway = 2,
+    TlsOnly = 3,
 }
 
 pub(crate) type Hello = [u8; HELLO_SIZE];
@@ -45,6 +54,9 @@ pub(crate) fn hello(instance: InstanceId, status: u16) -> Hello {
 
 /// Checks magic and version; gives instance and status.
 pub(crate) fn read_hello(bytes: &Hello, peer: SocketAddr) -> Result<(InstanceId, u16), TransferError> {
+    if bytes[..2] == TLS_RECORD {
+        return Err(TransferError::PeerWithTls { peer });
+    }
     if bytes[..8] != MAGIC {
         return Err(TransferError::NotAPeer { peer });
     }
@@ -67,13 +79,13 @@ async fn within<T>(
 
 /// The client's part; gives the server's instance.
 pub(crate) async fn as_client(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     peer: SocketAddr,
     secret: &ClusterSecret,
     instance: InstanceId,
 ) -> Result<InstanceId, TransferError> {
     within(peer, async {
-        let io = |source| TransferError::Io { peer, source };
+        let io = |source| TransferError::broken(peer, source);
         let own = hello(instance, 0);
         stream.write_all(&own).await.map_err(io)?;
         let mut theirs: Hello = [0; HELLO_SIZE];
@@ -81,6 +93,7 @@ pub(crate) async fn as_client(
         let (server, status) = read_hello(&theirs, peer)?;
         let reason = match status {
             0 => None,
+            3 => return Err(TransferError::PeerWithTls { peer }),
             1 => Some("it has too many connections"),
             2 => Some("it is going to stop"),
             _ => Some("for a reason this build does not know"),
@@ -105,14 +118,14 @@ pub(crate) async fn as_client(
 
 /// The server's part; gives the client's instance.
 pub(crate) async fn as_server(
-    stream: &mut TcpStream,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
     peer: SocketAddr,
     secret: &ClusterSecret,
     instance: InstanceId,
     status: Status,
 ) -> Result<InstanceId, TransferError> {
     within(peer, async {
-        let io = |source| TransferError::Io { peer, source };
+        let io = |source| TransferError::broken(peer, source);
         let mut theirs: Hello = [0; HELLO_SIZE];
         stream.read_exact(&mut theirs).await.map_err(io)?;
         let greeting = read_hello(&theirs, peer);
@@ -120,9 +133,14 @@ pub(crate) async fn as_server(
             // Nothing is said to what is no peer.
             return greeting.map(|(client, _)| client);
         }
-        // A client of another version learns ours from the hello.
+        // A client of another version learns ours from the hello, one with TLS that this is none.
         let own = hello(instance, status as u16);
         stream.write_all(&own).await.map_err(io)?;
+        if matches!(greeting, Err(TransferError::PeerWithTls { .. })) {
+            // Closed with bytes unread, the hello might be lost on its way.
+            stream.shutdown().await.map_err(io)?;
+            let _ = tokio::io::copy(&mut stream.take(TLS_HELLO_MAX), &mut tokio::io::sink()).await;
+        }
         let (client, _) = greeting?;
         if status != Status::Welcome {
             return Err(TransferError::Unavailable { peer, reason: format!("{status:?}") });
@@ -137,4 +155,18 @@ pub(crate) async fn as_server(
         if welcome { Ok(client) } else { Err(TransferError::WrongSecret { peer }) }
     })
     .await
+}
+
+/// Tells a client without TLS that this server takes none.
+pub(crate) async fn refuse_without_tls(mut stream: TcpStream, peer: SocketAddr) -> TransferError {
+    let mut theirs: Hello = [0; HELLO_SIZE];
+    let io = |source| TransferError::broken(peer, source);
+    let refusing = async {
+        stream.read_exact(&mut theirs).await.map_err(io)?;
+        read_hello(&theirs, peer)?;
+        // It proves nothing, so it is told nothing but this.
+        let own = hello(InstanceId(Ulid(0)), Status::TlsOnly as u16);
+        stream.write_all(&own).await.map_err(io)
+    };
+    refusing.await.err().unwrap_or(TransferError::PeerWithoutTls { peer })
 }

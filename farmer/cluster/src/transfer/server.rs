@@ -1,12 +1,15 @@
 //! The serving end.
 
 mod connection;
+mod outgoing;
 
 use super::error::TransferError;
 use super::handshake::{self, Status};
 use super::source::{PieceSource, SectorSource};
+use super::tls::Credentials;
 use crate::contract::InstanceId;
-use crate::secret::ClusterSecret;
+use connection::Incoming;
+use outgoing::Outgoing;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
@@ -24,8 +27,8 @@ const MAX_PUTS_IN_HAND: usize = 32;
 
 /// What a server serves, to whom, and its bounds.
 pub struct ServerOptions {
-    /// The cluster's secret.
-    pub secret: ClusterSecret,
+    /// What the server proves and wants proved.
+    pub credentials: Credentials,
     /// The server's identity.
     pub instance: InstanceId,
     /// Where pieces are.
@@ -40,9 +43,9 @@ pub struct ServerOptions {
 
 impl ServerOptions {
     /// Options with nothing to serve yet, 1024 connections in all and 128 per address.
-    pub fn new(secret: ClusterSecret, instance: InstanceId) -> Self {
+    pub fn new(credentials: impl Into<Credentials>, instance: InstanceId) -> Self {
         Self {
-            secret,
+            credentials: credentials.into(),
             instance,
             pieces: None,
             sectors: None,
@@ -214,18 +217,31 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 async fn greet(
-    mut stream: TcpStream,
+    stream: TcpStream,
     peer: SocketAddr,
     shared: &Shared,
     status: Status,
-) -> Option<TcpStream> {
-    let options = &shared.options;
-    match handshake::as_server(&mut stream, peer, &options.secret, options.instance, status).await {
-        Ok(client) => {
-            tracing::debug!(%peer, %client, "connection");
-            Some(stream)
+) -> Option<(Incoming, Outgoing)> {
+    let ServerOptions { credentials, instance, .. } = &shared.options;
+    let greeting = async {
+        let secret = &credentials.secret;
+        if let Some(tls) = &credentials.tls {
+            let mut stream = tls.accept(stream, peer).await?;
+            let client = handshake::as_server(&mut stream, peer, secret, *instance, status).await?;
+            let (reader, writer) = tokio::io::split(stream);
+            return Ok((client, (Incoming::new(Box::new(reader)), Outgoing::Tls(writer))));
         }
-        Err(error) => {
+        let mut stream = stream;
+        let client = handshake::as_server(&mut stream, peer, secret, *instance, status).await?;
+        let (reader, writer) = stream.into_split();
+        Ok((client, (Incoming::new(Box::new(reader)), Outgoing::Plain(writer))))
+    };
+    match greeting.await {
+        Ok((client, halves)) => {
+            tracing::debug!(%peer, %client, "connection");
+            Some(halves)
+        }
+        Err::<_, TransferError>(error) => {
             shared.counters.refused_connections.fetch_add(1, Ordering::Relaxed);
             tracing::warn!(%error, "a connection was refused");
             None
@@ -237,8 +253,8 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, place: 
     // Small answers must not wait for more to come.
     let _ = stream.set_nodelay(true);
     let status = if shared.stop.is_cancelled() { Status::GoingAway } else { Status::Welcome };
-    if let Some(stream) = greet(stream, peer, &shared, status).await {
-        connection::run(stream, peer, shared).await;
+    if let Some((incoming, outgoing)) = greet(stream, peer, &shared, status).await {
+        connection::run(incoming, outgoing, peer, shared).await;
     }
     drop(place);
 }

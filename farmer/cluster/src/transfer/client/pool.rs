@@ -2,8 +2,8 @@
 
 use super::Connection;
 use crate::contract::InstanceId;
-use crate::secret::ClusterSecret;
 use crate::transfer::error::TransferError;
+use crate::transfer::tls::Credentials;
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ struct Peer {
 
 #[derive(Debug)]
 struct Inner {
-    secret: ClusterSecret,
+    credentials: Credentials,
     instance: InstanceId,
     per_peer: usize,
     peers: Mutex<HashMap<SocketAddr, Peer>>,
@@ -39,13 +39,14 @@ pub struct TransferPool {
 
 impl TransferPool {
     /// A pool with at most 8 connections to each server.
-    pub fn new(secret: ClusterSecret, instance: InstanceId) -> Self {
-        Self::with_limit(secret, instance, DEFAULT_PER_PEER)
+    pub fn new(credentials: impl Into<Credentials>, instance: InstanceId) -> Self {
+        Self::with_limit(credentials, instance, DEFAULT_PER_PEER)
     }
 
     /// A pool with at most `per_peer` connections to each server, at least 1.
-    pub fn with_limit(secret: ClusterSecret, instance: InstanceId, per_peer: usize) -> Self {
-        let inner = Inner { secret, instance, per_peer: per_peer.max(1), peers: Mutex::default() };
+    pub fn with_limit(credentials: impl Into<Credentials>, instance: InstanceId, per_peer: usize) -> Self {
+        let credentials = credentials.into();
+        let inner = Inner { credentials, instance, per_peer: per_peer.max(1), peers: Mutex::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -75,7 +76,7 @@ impl TransferPool {
                 return Ok(self.pooled(connection, place));
             }
         }
-        let connection = Connection::open(peer, &self.inner.secret, self.inner.instance).await?;
+        let connection = Connection::open(peer, &self.inner.credentials, self.inner.instance).await?;
         Ok(self.pooled(connection, place))
     }
 

@@ -1,28 +1,24 @@
 //! One connection of a server: a reader, a task per request, a writer.
 
 use super::Shared;
+use super::outgoing::Outgoing;
 use crate::contract::{LeaseKey, PlotProgress};
 use crate::transfer::frame::{
     FetchSector, GetPieces, HEADER_SIZE, Header, ItemType, Kind, MAX_PIECES_PER_REQUEST, OutFrame,
     PUT_PREFIX, PiecePrefix, PutOutcome, PutPrefix, RemoteError, decode,
 };
-use crate::transfer::payload::Payload;
 use crate::transfer::source::{PieceSource, SectorSource, SectorState, StoredPiece};
 use crate::transfer::{FRAME_TIMEOUT, IDLE_TIMEOUT, PROGRESS_INTERVAL};
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use parity_scale_codec::Encode;
 use primitives::PieceIndex;
 use primitives::hashes::blake3_hash;
-use rustix::fs::sendfile;
-use rustix::net::SendFlags;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, Interest};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, BufReader};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
@@ -46,13 +42,12 @@ enum End {
 }
 
 /// Serves a connection until it ends.
-pub(super) async fn run(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>) {
-    let (reader, writer) = stream.into_split();
+pub(super) async fn run(incoming: Incoming, outgoing: Outgoing, peer: SocketAddr, shared: Arc<Shared>) {
     let (frames, queue) = mpsc::channel(MAX_QUEUED_FRAMES);
     let closed = CancellationToken::new();
-    let writing = tokio::spawn(write_frames(writer, queue, peer, closed.clone()));
+    let writing = tokio::spawn(write_frames(outgoing, queue, peer, closed.clone()));
     let mut connection = Connection {
-        reader: BufReader::new(reader),
+        reader: incoming,
         tasks: JoinSet::new(),
         places: Arc::new(Semaphore::new(MAX_REQUESTS)),
         request: Request { shared: Arc::clone(&shared), frames },
@@ -78,15 +73,18 @@ pub(super) async fn run(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>
     let _ = writing.await;
 }
 
+/// What a client sends, however it comes.
+pub(super) type Incoming = BufReader<Box<dyn AsyncRead + Send + Unpin>>;
+
 /// Writes frames as they come; a peer that does not take one in time is given up.
 async fn write_frames(
-    mut writer: OwnedWriteHalf,
+    mut outgoing: Outgoing,
     mut queue: mpsc::Receiver<OutFrame>,
     peer: SocketAddr,
     closed: CancellationToken,
 ) {
     while let Some(frame) = queue.recv().await {
-        match timeout(FRAME_TIMEOUT, write_frame(&mut writer, frame)).await {
+        match timeout(FRAME_TIMEOUT, outgoing.write(frame)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 tracing::debug!(%peer, %error, "a peer is gone");
@@ -99,36 +97,11 @@ async fn write_frames(
         }
     }
     closed.cancel();
-    let _ = timeout(Duration::from_secs(1), writer.shutdown()).await;
-}
-
-/// Head and body go out together; the body goes from where it lies to the socket.
-async fn write_frame(writer: &mut OwnedWriteHalf, frame: OutFrame) -> io::Result<()> {
-    let region = match frame.body {
-        Payload::Memory(body) => return writer.write_all_buf(&mut frame.head.chain(body)).await,
-        Payload::File(region) => region,
-    };
-    let stream: &TcpStream = writer.as_ref();
-    let mut head = &frame.head[..];
-    while !head.is_empty() {
-        let flags = SendFlags::MORE | SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        let send = || Ok(rustix::net::send(stream, head, flags)?);
-        head = &head[stream.async_io(Interest::WRITABLE, send).await?..];
-    }
-    let (mut offset, mut due) = (region.offset(), region.len());
-    while due > 0 {
-        let send = || Ok(sendfile(stream, region.file(), Some(&mut offset), due)?);
-        let sent = stream.async_io(Interest::WRITABLE, send).await?;
-        if sent == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        due -= sent;
-    }
-    Ok(())
+    let _ = timeout(Duration::from_secs(1), outgoing.shutdown()).await;
 }
 
 struct Connection {
-    reader: BufReader<OwnedReadHalf>,
+    reader: Incoming,
     tasks: JoinSet<()>,
     places: Arc<Semaphore>,
     request: Request,
