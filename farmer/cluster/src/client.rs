@@ -2,14 +2,16 @@
 
 mod connect;
 mod serve;
+pub(crate) mod skew;
 
 pub use connect::{ConnectionState, NatsOptions};
 pub use serve::{Broadcasts, Serving};
+pub use skew::Skew;
 
 use crate::contract::envelope::open_reply;
 use crate::contract::{
-    Broadcast, ClusterName, Envelope, InstanceId, InstanceRequest, QueueRequest, Request, SUBJECT_PREFIX,
-    ScatterRequest,
+    Broadcast, ClusterName, Envelope, InstanceId, InstanceRequest, QueueRequest, Refusal, Request,
+    SUBJECT_PREFIX, ScatterRequest,
 };
 use crate::error::ClientError;
 use async_nats::RequestErrorKind;
@@ -32,6 +34,8 @@ pub struct ClusterClient {
     nats: async_nats::Client,
     cluster: ClusterName,
     servers: Arc<[String]>,
+    /// What peers call this side when they cannot read its messages.
+    name: Arc<str>,
     state: watch::Receiver<ConnectionState>,
 }
 
@@ -98,7 +102,7 @@ impl ClusterClient {
             return Err(ClientError::Disconnected { subject });
         }
         self.nats
-            .publish(subject.clone(), payload)
+            .publish_with_headers(subject.clone(), self.headers(), payload)
             .await
             .map_err(|error| ClientError::nats(format!("sending {subject}"), error))
     }
@@ -166,7 +170,7 @@ impl ClusterClient {
         let inbox = self.nats.new_inbox();
         let mut answers = self.nats.subscribe(inbox.clone()).await.map_err(|error| failed(&error))?;
         self.nats
-            .publish_with_reply(subject.clone(), inbox, payload)
+            .publish_with_reply_and_headers(subject.clone(), inbox, self.headers(), payload)
             .await
             .map_err(|error| failed(&error))?;
         let mut replies = Vec::new();
@@ -175,10 +179,9 @@ impl ClusterClient {
                 if answer.status == Some(async_nats::StatusCode::NO_RESPONDERS) {
                     break;
                 }
-                match open_reply::<R::Reply>(&answer.payload) {
-                    Ok(Ok(reply)) => replies.push(reply),
-                    Ok(Err(refusal)) => tracing::warn!(%subject, %refusal, "a member refused"),
-                    Err(error) => tracing::warn!(%subject, %error, "the answer of a member cannot be used"),
+                match self.opened::<R>(&subject, &answer) {
+                    Ok(reply) => replies.push(reply),
+                    Err(error) => tracing::warn!(%error, "the answer of a member is left out"),
                 }
                 if replies.len() >= MAX_SCATTER_REPLIES {
                     break;
@@ -212,7 +215,8 @@ impl ClusterClient {
         if self.state() != ConnectionState::Connected {
             return Err(ClientError::Disconnected { subject });
         }
-        let request = async_nats::Request::new().payload(payload).timeout(Some(deadline));
+        let request =
+            async_nats::Request::new().payload(payload).headers(self.headers()).timeout(Some(deadline));
         let answer = match self.nats.send_request(subject.clone(), request).await {
             Ok(answer) => answer,
             Err(error) => {
@@ -223,10 +227,29 @@ impl ClusterClient {
                 });
             }
         };
+        self.opened::<R>(&subject, &answer)
+    }
+
+    /// What a responder answered.
+    fn opened<R: Request>(
+        &self,
+        subject: &str,
+        answer: &async_nats::Message,
+    ) -> Result<R::Reply, ClientError> {
+        let subject = subject.to_owned();
         match open_reply::<R::Reply>(&answer.payload) {
             Ok(Ok(reply)) => Ok(reply),
+            Ok(Err(Refusal::Version { found, expected })) => {
+                let skew = self.skew_of(&subject, skew::sender(answer), expected, found);
+                Err(ClientError::Skew { skew, is_delivered: false })
+            }
             Ok(Err(refusal)) => Err(ClientError::Refused { subject, refusal }),
-            Err(source) => Err(ClientError::BadReply { subject, source }),
+            Err(source) => {
+                Err(match self.skew(&format!("the answer to {subject}"), skew::sender(answer), &source) {
+                    Some(skew) => ClientError::Skew { skew, is_delivered: true },
+                    None => ClientError::BadReply { subject, source },
+                })
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Errors of the NATS side.
 
+use crate::client::Skew;
 use crate::contract::{EnvelopeError, Refusal};
 use std::time::Duration;
 
@@ -49,6 +50,14 @@ pub enum ClientError {
         /// The refusal.
         refusal: Refusal,
     },
+    /// The responder is a build that speaks another version of the message, or of its answer.
+    #[error("{skew}")]
+    Skew {
+        /// Who speaks which.
+        skew: Skew,
+        /// Whether a handler may have seen the request: it is the answer that cannot be read.
+        is_delivered: bool,
+    },
     /// The message is out of its own bounds and was not sent.
     #[error("{subject} was not sent: {source}")]
     NotSendable {
@@ -84,6 +93,7 @@ impl ClientError {
             Self::Refused { refusal, .. } => {
                 matches!(refusal, Refusal::Version { .. } | Refusal::Malformed(_) | Refusal::Busy)
             }
+            Self::Skew { is_delivered, .. } => !is_delivered,
             _ => false,
         }
     }

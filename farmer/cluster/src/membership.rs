@@ -2,13 +2,15 @@
 //!
 //! A member writes its key every 2 seconds; whoever reads counts it dead 6 seconds after the last change it has seen, by
 //! its own monotonic clock, as long as the reader sees anything at all: while JetStream is gone the clock stands still
-//! and the list freezes (`view`). Joining also compares reference string and chain with the cluster's.
+//! and the list freezes (`view`). A member that is not heard is asked over core NATS before it is given up: JetStream that
+//! takes no writes for a while empties no list. Joining also compares reference string and chain with the cluster's.
 
 mod view;
 
 use crate::backoff::Backoff;
 use crate::client::ClusterClient;
-use crate::contract::{Envelope, InstanceId, Payload, Role, TcpAddress};
+use crate::client::skew::Skews;
+use crate::contract::{Envelope, InstanceId, Payload, Role, StatusRequest, TcpAddress};
 use crate::error::ClientError;
 use crate::identity::{self, Claim, IdentityError};
 use crate::kv::{Bucket, Outage};
@@ -19,10 +21,11 @@ use parity_scale_codec::{Decode, Encode};
 use parking_lot::Mutex;
 use primitives::Blake3Hash;
 use primitives::rpc::GenesisHash;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use view::View;
 
@@ -37,7 +40,8 @@ const WATCH_TIMEOUT: Duration = Duration::from_secs(8);
 /// How often dead members are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What a member says of itself.
+/// What a member says of itself. The form of the fields up to `build` is the same in every version, so that a member that speaks
+/// another one can be named (`introduced`).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct MemberInfo {
     /// Its role.
@@ -99,6 +103,16 @@ impl Members {
     }
 }
 
+/// Who wrote a heartbeat of any version, with its build; the key where even that cannot be read.
+fn introduced(key: &str, heartbeat: &[u8]) -> String {
+    type Introduction = (Role, InstanceId, Option<TcpAddress>, u64, String);
+    let introduction = heartbeat.get(1..).and_then(|mut fields| Introduction::decode(&mut fields).ok());
+    match introduction.filter(|(.., build)| crate::contract::check_text(build).is_ok()) {
+        Some((role, instance, _, _, build)) => format!("{role} {instance} {}", build.escape_debug()),
+        None => key.to_owned(),
+    }
+}
+
 struct Shared {
     client: ClusterClient,
     /// None for an observer.
@@ -106,6 +120,7 @@ struct Shared {
     changed: Notify,
     members: watch::Sender<Arc<Members>>,
     verdict: watch::Sender<Option<IdentityError>>,
+    skews: Skews,
 }
 
 /// Being a member, or looking on; ends when dropped (others notice after 6 seconds, after [`Self::leave`] at once).
@@ -145,6 +160,7 @@ impl Membership {
             changed: Notify::new(),
             members: sender,
             verdict: watch::channel(None).0,
+            skews: Skews::default(),
         });
         let tasks = vec![tokio::spawn(follow(Arc::clone(&shared)))];
         Self { shared, members, tasks }
@@ -270,6 +286,45 @@ async fn follow(shared: Arc<Shared>) {
     }
 }
 
+/// Members that are asked whether they live.
+#[derive(Default)]
+struct Asked {
+    keys: HashSet<String>,
+    answers: JoinSet<(String, bool)>,
+}
+
+impl Asked {
+    /// Asks those who are not being asked.
+    fn ask(&mut self, client: &ClusterClient, silent: Vec<(String, InstanceId)>) {
+        for (key, instance) in silent {
+            if !self.keys.insert(key.clone()) {
+                continue;
+            }
+            let client = client.clone();
+            self.answers.spawn(async move {
+                let answer = client.request_instance(instance, &StatusRequest).await;
+                // Whatever it answers, it lives; where nothing came of the question, nothing is known.
+                let lives = !matches!(
+                    answer,
+                    Err(ClientError::NoResponders { .. }
+                        | ClientError::TimedOut { .. }
+                        | ClientError::Disconnected { .. }
+                        | ClientError::Nats { .. })
+                );
+                (key, lives)
+            });
+        }
+    }
+
+    /// The next who was asked: its key if it lives. None while nobody is asked.
+    async fn next(&mut self) -> Option<Option<String>> {
+        // A task that panicked has no key to give back; its member is not asked again by this watch.
+        let (key, lives) = self.answers.join_next().await?.ok()?;
+        self.keys.remove(&key);
+        Some(lives.then_some(key))
+    }
+}
+
 async fn follow_watch(
     shared: &Shared,
     bucket: &Bucket,
@@ -280,8 +335,14 @@ async fn follow_watch(
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut last_event = Instant::now();
     let mut last_probe = Instant::now();
+    let mut asked = Asked::default();
     loop {
         tokio::select! {
+            Some(answered) = asked.next() => {
+                if let Some(key) = answered {
+                    view.answered(&key, Instant::now());
+                }
+            }
             entry = watch.next() => {
                 let entry = entry
                     .ok_or_else(|| ClientError::nats("watching members", "the watch ended"))?
@@ -292,7 +353,13 @@ async fn follow_watch(
                     Operation::Put => match MemberInfo::open(&entry.value) {
                         Ok(info) => view.beat(&entry.key, info, entry.revision, last_event),
                         Err(error) => {
-                            tracing::warn!(member = entry.key, %error, "a member's heartbeat cannot be read");
+                            let member = introduced(&entry.key, &entry.value);
+                            match shared.client.skew("the list of members", member, &error) {
+                                Some(skew) => shared.skews.warn(skew),
+                                None => {
+                                    tracing::warn!(member = entry.key, %error, "a member's heartbeat cannot be read");
+                                }
+                            }
                         }
                     },
                 }
@@ -307,6 +374,7 @@ async fn follow_watch(
                 }
             }
         }
+        asked.ask(&shared.client, view.silent(Instant::now()));
         let live = view.live(Instant::now());
         shared.members.send_if_modified(|members| {
             let changed = members.0 != live;
@@ -317,6 +385,23 @@ async fn follow_watch(
         });
         if last_event.elapsed() >= WATCH_TIMEOUT {
             return Err(ClientError::nats("watching members", "no event for too long"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_of_any_version_is_introduced_with_its_build() {
+        let instance = InstanceId(ulid::Ulid(7));
+        let fields = (Role::PlotServer, instance, None::<TcpAddress>, 5_u64, "2.0.0 (\u{1b})");
+        // What comes behind is for those who speak that version.
+        let heartbeat = [&[9][..], &fields.encode(), &[1, 2, 3]].concat();
+        assert_eq!(introduced("key", &heartbeat), format!("plot-server {instance} 2.0.0 (\\u{{1b}})"));
+        for end in [0, 1, 5, 30] {
+            assert_eq!(introduced("key", &heartbeat[..end]), "key");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Membership, leases, identity and the shared secret on a real JetStream, which dies and comes back.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use cluster::contract::{InstanceId, Role};
+use cluster::contract::{InstanceId, MemberState, MemberStatus, Role, StatusRequest};
 use cluster::testing::NatsServer;
 use cluster::{ClusterClient, IdentityError, Lease, MemberInfo, Members, Membership, NatsOptions};
 use primitives::rpc::GenesisHash;
@@ -33,6 +33,41 @@ fn ids(members: &Members) -> Vec<InstanceId> {
     let mut ids: Vec<_> = members.all().iter().map(|member| member.instance).collect();
     ids.sort_unstable();
     ids
+}
+
+/// JetStream takes nothing from a member, or not for a while: heartbeats stop, and it still answers.
+#[tokio::test]
+async fn who_answers_is_not_given_up() {
+    let server = NatsServer::start();
+    let (mute, other) = (info(Role::ShardedCache), info(Role::Controller));
+    let client = server.client().await;
+    let status = MemberStatus {
+        role: mute.role,
+        instance: mute.instance,
+        build: "test".into(),
+        state: MemberState::Ready,
+        uptime_s: 1,
+        srs_digest: None,
+        genesis: None,
+        address: None,
+        counters: Vec::new(),
+    };
+    let answer = move |StatusRequest| std::future::ready(Ok(status.clone()));
+    let answering = client.serve_instance(mute.instance, 1, answer).await.unwrap();
+    let heartbeats = Membership::join(&client, mute.clone());
+    let _other = Membership::join(&server.client().await, other.clone());
+    let observer = Membership::observe(&server.client().await);
+    let mut members = observer.watch();
+    until(&mut members, |members| members.all().len() == 2).await;
+
+    drop(heartbeats);
+    let is_gone = |members: &Members| members.get(mute.instance).is_none();
+    let given_up =
+        timeout(Duration::from_secs(12), members.wait_for(|members| is_gone(members))).await.is_ok();
+    assert!(!given_up, "it answers");
+    drop(answering);
+    until(&mut members, is_gone).await;
+    assert_eq!(ids(&observer.members()), [other.instance]);
 }
 
 #[tokio::test]

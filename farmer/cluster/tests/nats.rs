@@ -306,3 +306,100 @@ async fn a_flood_of_requests_is_refused_and_not_kept() {
     assert_eq!((refused, answered), (13, 27));
     serving.drain(SOON).await;
 }
+
+/// Messages of a build to come, under the subjects of today's.
+mod newer {
+    use super::*;
+    use parity_scale_codec::{Decode, Encode};
+
+    #[derive(Debug, Encode, Decode)]
+    pub(super) struct Slot(pub(super) u64);
+
+    impl Payload for Slot {
+        const VERSION: u8 = 2;
+        const MAX_BYTES: usize = 8;
+    }
+
+    impl Broadcast for Slot {
+        const SUBJECT: &'static str = SlotBroadcast::SUBJECT;
+    }
+
+    #[derive(Debug, Encode, Decode)]
+    pub(super) struct Headers;
+
+    impl Payload for Headers {
+        const VERSION: u8 = 3;
+        const MAX_BYTES: usize = 0;
+    }
+
+    impl Request for Headers {
+        type Reply = Slot;
+        const SUBJECT: &'static str = SegmentHeadersRequest::SUBJECT;
+        const DEADLINE: Duration = SOON;
+    }
+
+    impl QueueRequest for Headers {}
+
+    /// Today's request, and an answer of a build to come.
+    #[derive(Debug, Encode, Decode)]
+    pub(super) struct Piece(pub(super) PieceIndex);
+
+    impl Payload for Piece {
+        const MAX_BYTES: usize = 8;
+    }
+
+    impl Request for Piece {
+        type Reply = Slot;
+        const SUBJECT: &'static str = PieceRequest::SUBJECT;
+        const DEADLINE: Duration = SOON;
+    }
+
+    impl QueueRequest for Piece {}
+}
+
+#[tokio::test]
+async fn builds_that_do_not_understand_each_other_are_named() {
+    let server = NatsServer::start();
+    let named = |name: &str| NatsOptions { name: name.to_owned(), ..server.options() };
+    let old = ClusterClient::connect(&named("controller 01A 1.0.0")).await.unwrap();
+    let new = ClusterClient::connect(&named("plot-client 01B 2.0.0")).await.unwrap();
+    let names = |error: &ClientError, words: [&str; 2]| {
+        assert!(matches!(error, ClientError::Skew { .. }) && !error.is_transient(), "{error}");
+        let text = error.to_string();
+        assert!(words.iter().all(|word| text.contains(word)) && text.contains("the same build"), "{text}");
+    };
+
+    let _headers = old.serve_queue(1, |_: SegmentHeadersRequest| async { Ok(Vec::new()) }).await.unwrap();
+    wait_for_service(&new).await;
+    let error = new.request(&newer::Headers).await.unwrap_err();
+    names(&error, ["controller 01A 1.0.0 speaks version 1", "plot-client 01B 2.0.0 version 3"]);
+    assert!(error.is_not_delivered(), "another controller may understand it");
+
+    let _pieces = new.serve_queue(1, |_: newer::Piece| async { Ok(newer::Slot(1)) }).await.unwrap();
+    let asking = async {
+        loop {
+            match old.request(&PieceRequest { index: PieceIndex(1) }).await.unwrap_err() {
+                ClientError::NoResponders { .. } => tokio::time::sleep(Duration::from_millis(20)).await,
+                error => break error,
+            }
+        }
+    };
+    let error = timeout(SOON, asking).await.unwrap();
+    names(&error, ["plot-client 01B 2.0.0 speaks version 2", "controller 01A 1.0.0 version 1"]);
+    assert!(!error.is_not_delivered(), "it was answered");
+
+    // What cannot be read is left out, and what can be is not.
+    let mut slots = old.listen::<SlotBroadcast>().await.unwrap();
+    let telling = async {
+        loop {
+            new.broadcast(&newer::Slot(1)).await.unwrap();
+            new.broadcast(&slot(8)).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let heard = tokio::select! {
+        heard = slots.next() => heard,
+        () = telling => None,
+    };
+    assert_eq!(heard.unwrap().slot.slot_number, 8);
+}

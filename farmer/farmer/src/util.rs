@@ -14,6 +14,7 @@ pub mod verify_piece;
 use crate::cli::{NatsArguments, UtilArguments, Utility};
 use crate::roles::Error;
 use crate::shutdown::Shutdown;
+use crate::status::BUILD;
 use cluster::contract::{ClusterName, InstanceId};
 use cluster::{ClusterClient, NatsOptions};
 use std::time::Duration;
@@ -49,7 +50,7 @@ pub async fn run(arguments: UtilArguments, shutdown: Shutdown) -> Result<(), Err
 pub async fn connect(nats: &NatsArguments) -> Result<ClusterClient, Error> {
     let cluster: ClusterName =
         nats.cluster.parse().map_err(|error| Error::Config(format!("--cluster: {error}")))?;
-    let name = format!("util {}", InstanceId::generate());
+    let name = format!("util {} {BUILD}", InstanceId::generate());
     let options = NatsOptions { servers: nats.nats_servers.clone(), cluster, name };
     match tokio::time::timeout(CONNECT_TIMEOUT, ClusterClient::connect(&options)).await {
         Ok(client) => Ok(client?),

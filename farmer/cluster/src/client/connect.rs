@@ -37,7 +37,7 @@ pub struct NatsOptions {
     pub servers: Vec<String>,
     /// The cluster on these servers.
     pub cluster: ClusterName,
-    /// How the connection is called in the server's lists, for example `controller 01J…`.
+    /// How the connection is called in the server's lists, and by peers of other versions: role, instance, build.
     pub name: String,
 }
 
@@ -143,6 +143,7 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<ClusterClient, Clie
                     nats,
                     cluster: options.cluster.clone(),
                     servers: addresses.into(),
+                    name: options.name.as_str().into(),
                     state,
                 };
                 client.wait_connected().await;

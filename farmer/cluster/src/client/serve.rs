@@ -1,6 +1,7 @@
 //! Answering requests and listening to broadcasts.
 
 use super::ClusterClient;
+use super::skew::{Skews, sender};
 use crate::contract::envelope::seal_reply;
 use crate::contract::{
     Broadcast, Envelope, InstanceId, InstanceRequest, QueueRequest, Refusal, Request, ScatterRequest,
@@ -57,7 +58,9 @@ impl Drop for Serving {
 /// Broadcasts as they come.
 #[derive(Debug)]
 pub struct Broadcasts<B> {
+    client: ClusterClient,
     subscriber: Subscriber,
+    skews: Skews,
     message: PhantomData<fn() -> B>,
 }
 
@@ -70,9 +73,10 @@ impl<B: Broadcast> Broadcasts<B> {
             let message = self.subscriber.next().await?;
             match B::open(&message.payload) {
                 Ok(broadcast) => return Some(broadcast),
-                Err(error) => {
-                    tracing::warn!(subject = %message.subject, %error, "a broadcast cannot be used");
-                }
+                Err(error) => match self.client.skew(&message.subject, sender(&message), &error) {
+                    Some(skew) => self.skews.warn(skew),
+                    None => tracing::warn!(subject = %message.subject, %error, "a broadcast cannot be used"),
+                },
             }
         }
     }
@@ -99,7 +103,7 @@ impl ClusterClient {
             .subscribe(subject.clone())
             .await
             .map_err(|error| ClientError::nats(format!("listening to {subject}"), error))?;
-        Ok(Broadcasts { subscriber, message: PhantomData })
+        Ok(Broadcasts { client: self.clone(), subscriber, skews: Skews::default(), message: PhantomData })
     }
 
     /// Answers requests to the role, in turn with its other instances; at most `concurrency` at once, the next ones (as
@@ -183,17 +187,19 @@ impl ClusterClient {
         T: Send + 'static,
     {
         let stop = CancellationToken::new();
-        let service = Service { nats: self.nats.clone(), subject: subject.clone(), handler, answer };
+        let (client, skews) = (self.clone(), Skews::default());
+        let service = Service { client, subject: subject.clone(), handler, answer, skews };
         let task = tokio::spawn(run(Arc::new(service), subscriber, concurrency.max(1), stop.clone()));
         Serving { subject, stop, task: Some(task) }
     }
 }
 
 struct Service<H, A> {
-    nats: async_nats::Client,
+    client: ClusterClient,
     subject: String,
     handler: H,
     answer: A,
+    skews: Skews,
 }
 
 async fn run<R, H, F, T>(
@@ -256,7 +262,8 @@ impl<H, A> Service<H, A> {
     }
 
     async fn reply(&self, reply_to: Subject, payload: Bytes) {
-        if let Err(error) = self.nats.publish(reply_to, payload).await {
+        let headers = self.client.headers();
+        if let Err(error) = self.client.nats.publish_with_headers(reply_to, headers, payload).await {
             tracing::warn!(subject = self.subject, %error, "an answer could not be sent");
         }
     }
@@ -268,7 +275,7 @@ impl<H, A> Service<H, A> {
         F: Future<Output = T>,
         A: Fn(T) -> Answer<R::Reply>,
     {
-        let Some(reply_to) = message.reply else {
+        let Some(reply_to) = message.reply.clone() else {
             tracing::warn!(subject = %message.subject, "a request without a place for its answer");
             return;
         };
@@ -289,7 +296,10 @@ impl<H, A> Service<H, A> {
                 }
             }
             Err(error) => {
-                tracing::warn!(subject = self.subject, %error, "a request cannot be used");
+                match self.client.skew(&self.subject, sender(&message), &error) {
+                    Some(skew) => self.skews.warn(skew),
+                    None => tracing::warn!(subject = self.subject, %error, "a request cannot be used"),
+                }
                 Err(error.into())
             }
         };

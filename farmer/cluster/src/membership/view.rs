@@ -2,14 +2,19 @@
 //!
 //! Time passes only as far as the reader sees events: between two events at most [`MAX_GAP`] counts, and after a longer
 //! gap, which was an outage, every member has its full time again. So nobody dies of an outage that hit all, and a
-//! member that stopped dies 6 seconds later while others are heard.
+//! member that stopped dies 6 seconds later while others are heard. Whoever is silent for two heartbeats is asked whether it
+//! lives, past JetStream, since JetStream may take no writes from it and still be read.
 
-use super::{DEAD_AFTER, MemberInfo};
+use super::{DEAD_AFTER, HEARTBEAT_INTERVAL, MemberInfo};
+use crate::contract::InstanceId;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// Longest silence that is no outage: one and a half heartbeats.
 const MAX_GAP: Duration = Duration::from_secs(3);
+
+/// After so long without a heartbeat a member is asked whether it lives: an answer has the time until it counts as dead.
+const ASK_AFTER: Duration = HEARTBEAT_INTERVAL.saturating_mul(2);
 
 #[derive(Debug)]
 struct Seen {
@@ -66,10 +71,31 @@ impl View {
         self.members.remove(key);
     }
 
+    /// Reader's time.
+    fn clock(&self, now: Instant) -> Duration {
+        let gap = self.last_event.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
+        self.clock + if gap > MAX_GAP { Duration::ZERO } else { gap }
+    }
+
+    /// Members that were not heard for two heartbeats, by key.
+    pub(super) fn silent(&self, now: Instant) -> Vec<(String, InstanceId)> {
+        let clock = self.clock(now);
+        let is_silent = |seen: &Seen| seen.confirmed && clock.saturating_sub(seen.last) > ASK_AFTER;
+        let silent = self.members.iter().filter(|(_, seen)| is_silent(seen));
+        silent.map(|(key, seen)| (key.clone(), seen.info.instance)).collect()
+    }
+
+    /// A member answered past JetStream: it lives, and what it said last stands.
+    pub(super) fn answered(&mut self, key: &str, now: Instant) {
+        let clock = self.clock(now);
+        if let Some(seen) = self.members.get_mut(key) {
+            seen.last = clock;
+        }
+    }
+
     /// The members alive now; forgets the dead.
     pub(super) fn live(&mut self, now: Instant) -> Vec<MemberInfo> {
-        let gap = self.last_event.map_or(Duration::ZERO, |last| now.saturating_duration_since(last));
-        let clock = self.clock + if gap > MAX_GAP { Duration::ZERO } else { gap };
+        let clock = self.clock(now);
         self.members.retain(|key, seen| {
             let dead = seen.confirmed && clock.saturating_sub(seen.last) > DEAD_AFTER;
             if dead {
@@ -187,6 +213,30 @@ mod tests {
         assert_eq!(reader.live(3606.0), [1, 2, 3]);
         reader.beat(1, 3608.0);
         assert_eq!(reader.live(3608.0), [1, 2]);
+    }
+
+    #[test]
+    fn who_answers_past_jetstream_stays() {
+        let mut reader = Reader::new();
+        for (seconds, member) in [(0.0, 1), (0.0, 2), (0.0, 3), (0.3, 1), (0.3, 2), (0.3, 3)] {
+            reader.beat(member, seconds);
+        }
+        // JetStream is read every second and takes no writes; only the first two answer when they are asked.
+        let mut asked = std::collections::BTreeSet::new();
+        for second in 1..60 {
+            let now = reader.at(f64::from(second));
+            reader.view.alive(now);
+            for (key, instance) in reader.view.silent(now) {
+                assert!(second > 4, "asked too early");
+                asked.insert(instance.0.0);
+                if key != "3" {
+                    reader.view.answered(&key, now);
+                }
+            }
+            let expected = if second > 6 { &[1, 2][..] } else { &[1, 2, 3] };
+            assert_eq!(reader.live(f64::from(second)), expected, "{second} s");
+        }
+        assert!(asked.into_iter().eq([1, 2, 3]));
     }
 
     #[test]

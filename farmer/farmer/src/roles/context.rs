@@ -126,7 +126,7 @@ impl RoleContext {
         let NatsArguments { nats_servers, cluster, .. } = &self.shared.nats;
         let cluster: ClusterName =
             cluster.parse().map_err(|error| Error::Config(format!("--cluster: {error}")))?;
-        let name = format!("{} {}", self.role, self.instance);
+        let name = format!("{} {} {BUILD}", self.role, self.instance);
         let options = NatsOptions { servers: nats_servers.clone(), cluster, name };
         self.status.set(State::Waiting(format!("a NATS server ({})", nats_servers.join(", "))));
         let client = self.unless_stopped(ClusterClient::connect(&options)).await??;
