@@ -52,6 +52,24 @@ pub struct NatsArguments {
     /// File with the secret that members prove to each other [default: one made once and kept in NATS]
     #[arg(long, value_name = "FILE", global = true, env = "AUTONOMYS_CLUSTER_SECRET_FILE")]
     pub cluster_secret_file: Option<PathBuf>,
+    /// TLS between members.
+    #[command(flatten)]
+    pub tls: TlsArguments,
+}
+
+/// TLS around the TCP transfer of pieces and sectors: all three or none, and the same for every member.
+#[derive(Debug, Clone, Default, Args)]
+pub struct TlsArguments {
+    /// PEM file with this member's certificate: of the authority in --tls-ca, for clients and servers, and with the
+    /// address that others reach it at as subjectAltName. With it pieces and sectors go by TLS
+    #[arg(long, value_name = "FILE", global = true, env = "AUTONOMYS_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the key of --tls-cert
+    #[arg(long, value_name = "FILE", global = true, env = "AUTONOMYS_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the authority that all members' certificates are of
+    #[arg(long, value_name = "FILE", global = true, env = "AUTONOMYS_TLS_CA")]
+    pub tls_ca: Option<PathBuf>,
 }
 
 /// Which reference string the chain uses. Whoever loads it refuses two: clap does not see a conflict of global arguments that

@@ -4,9 +4,11 @@ mod address;
 mod chain;
 mod identity;
 mod membership;
+mod tls;
 
 pub use chain::{Chain, is_development_node};
 pub use identity::Home;
+pub use tls::load_tls;
 
 use crate::cli::{NatsArguments, SrsArguments};
 use crate::roles::Error;

@@ -85,10 +85,10 @@ pub async fn run(context: RoleContext, arguments: ControllerArguments) -> Result
     }
     let leading = async {
         // Without JetStream there is neither a secret nor a leader; slots and solutions flow all the same.
-        let secret = context.secret(&client).await?;
+        let credentials = context.credentials(&client).await?;
         let threads = patient_threads().map_err(|error| Error::Internal(error.to_string()))?;
         let sources = Sources {
-            pool: TransferPool::new(secret, context.instance),
+            pool: TransferPool::new(credentials, context.instance),
             node: node.clone(),
             kzg: kzg.clone(),
             genesis,

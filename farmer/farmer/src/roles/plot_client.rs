@@ -31,8 +31,9 @@ use crate::status::State;
 use ::farming::proving::CpuProver;
 use archiving::Kzg;
 use chain::ChainFeed;
+use cluster::ClusterClient;
 use cluster::contract::{ProofWantedRequest, RewardSigningBroadcast, SlotBroadcast};
-use cluster::{ClusterClient, ClusterSecret};
+use cluster::transfer::Credentials;
 use handle::FarmHandle;
 use metrics::Metrics;
 use parking_lot::Mutex;
@@ -63,7 +64,7 @@ pub struct Surroundings {
     /// The cluster.
     pub client: ClusterClient,
     /// What peers prove to each other.
-    pub secret: ClusterSecret,
+    pub credentials: Credentials,
     /// For proofs and their verification.
     pub kzg: Kzg,
     /// The chain that is farmed.
@@ -79,7 +80,7 @@ pub async fn serve(
     arguments: &PlotClientArguments,
     surroundings: Surroundings,
 ) -> Result<(), Error> {
-    let Surroundings { client, secret, kzg, chain } = surroundings;
+    let Surroundings { client, credentials, kzg, chain } = surroundings;
     let reward_address = farms::reward_address(&arguments.reward_address)?;
     let metrics = Metrics::new(&context.status);
     let protocol_info = chain.info.protocol_info;
@@ -111,8 +112,13 @@ pub async fn serve(
         farming_timeout: chain.info.farming_timeout,
         metrics: metrics.clone(),
     });
-    let plotter =
-        Arc::new(Plotter::new(client.clone(), secret, context.instance, Arc::clone(&feed), metrics.clone()));
+    let plotter = Arc::new(Plotter::new(
+        client.clone(),
+        credentials,
+        context.instance,
+        Arc::clone(&feed),
+        metrics.clone(),
+    ));
 
     let answer = move |request| std::future::ready(Ok(wanted.answer(&request)));
     let wanted_proofs =
@@ -166,8 +172,8 @@ pub async fn run(context: RoleContext, arguments: PlotClientArguments) -> Result
     let client = context.connect().await?;
     let chain = context.chain(&client).await?;
     context.status.set(State::Waiting("the cluster's secret".into()));
-    let secret = context.secret(&client).await?;
+    let credentials = context.credentials(&client).await?;
     let _members = context.join(&client, 0);
     context.status.set(State::Waiting("its farms to be opened".into()));
-    serve(&context, &arguments, Surroundings { client, secret, kzg, chain }).await
+    serve(&context, &arguments, Surroundings { client, credentials, kzg, chain }).await
 }

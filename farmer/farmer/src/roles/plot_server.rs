@@ -17,8 +17,8 @@ use crate::roles::piece_source::directory::CacheDirectory;
 use crate::roles::{Error, RoleContext};
 use crate::status::State;
 use archiving::Kzg;
-use cluster::transfer::{ServerOptions, TransferPool, TransferServer};
-use cluster::{ClusterClient, ClusterSecret};
+use cluster::ClusterClient;
+use cluster::transfer::{Credentials, ServerOptions, TransferPool, TransferServer};
 use desk::Desk;
 use farming::encoding::SectorEncoder;
 use metrics::Metrics;
@@ -51,7 +51,7 @@ pub struct Surroundings {
     /// The cluster.
     pub client: ClusterClient,
     /// What peers prove to each other.
-    pub secret: ClusterSecret,
+    pub credentials: Credentials,
     /// For the check of pieces and their reconstruction.
     pub kzg: Kzg,
     /// The caches; without, those that are members of the cluster, which this server then joins.
@@ -67,7 +67,7 @@ pub async fn serve(
     arguments: &PlotServerArguments,
     surroundings: Surroundings,
 ) -> Result<(), Error> {
-    let Surroundings { client, secret, kzg, caches } = surroundings;
+    let Surroundings { client, credentials, kzg, caches } = surroundings;
     let metrics = Metrics::new(&context.status);
     let spool = Spool::open(&arguments.base_path)?;
     let recovered = context.unless_stopped(recover(context, spool)).await?;
@@ -75,8 +75,8 @@ pub async fn serve(
     let desk = Arc::new(Desk::new(spool, sound, arguments.spool_sectors, metrics));
 
     let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, arguments.listen_port));
-    let pool = TransferPool::new(secret.clone(), context.instance);
-    let mut options = ServerOptions::new(secret, context.instance);
+    let pool = TransferPool::new(credentials.clone(), context.instance);
+    let mut options = ServerOptions::new(credentials, context.instance);
     options.sectors = Some(Arc::clone(&desk) as _);
     let server = TransferServer::start(address, options).await.map_err(|error| match error {
         cluster::transfer::TransferError::Listen { address, source } => {
@@ -180,7 +180,7 @@ pub async fn run(context: RoleContext, arguments: PlotServerArguments) -> Result
     let client = context.connect().await?;
     context.chain(&client).await?;
     context.status.set(State::Waiting("the cluster's secret".into()));
-    let secret = context.secret(&client).await?;
-    let surroundings = Surroundings { client, secret, kzg, caches: None };
+    let credentials = context.credentials(&client).await?;
+    let surroundings = Surroundings { client, credentials, kzg, caches: None };
     serve(&context, &arguments, surroundings).await
 }

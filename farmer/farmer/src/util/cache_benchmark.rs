@@ -6,7 +6,7 @@ pub mod tally;
 
 use crate::cli::{CacheBenchmarkArguments, CacheItemType, NatsArguments, SrsArguments};
 use crate::roles::Error;
-use crate::roles::context::load_reference_string;
+use crate::roles::context::{load_reference_string, load_tls};
 use crate::roles::piece_source::caches::Caches;
 use crate::roles::piece_source::collect::ask_around;
 use crate::roles::piece_source::directory::{CacheDirectory, CacheKind};
@@ -15,7 +15,7 @@ use crate::roles::plot_server::worker::WORKERS;
 use crate::util::{connect, output};
 use archiving::Kzg;
 use cluster::contract::{FarmerAppInfoRequest, IdentifyRequest, InstanceId, MemberStatus, Role};
-use cluster::transfer::TransferPool;
+use cluster::transfer::{Credentials, TransferPool};
 use cluster::{ClusterClient, ClusterSecret, Members, Membership};
 use farming::encoding::SectorPlan;
 use futures::StreamExt;
@@ -61,7 +61,9 @@ pub async fn run(
     let membership = Membership::observe(&client);
     let members = wait_for_caches(&client, membership.watch()).await?;
     let has_sharded = members.caches().iter().any(|cache| matches!(cache.kind, CacheKind::Sharded { .. }));
-    let pool = TransferPool::new(secret(nats, &client).await?, InstanceId::generate());
+    let tls = load_tls(&nats.tls)?;
+    let credentials = Credentials { secret: secret(nats, &client).await?, tls };
+    let pool = TransferPool::new(credentials, InstanceId::generate());
     let pieces = sources(&client, kzg.as_ref(), Caches::new(Arc::new(members), pool), &arguments)?;
 
     let per_sector = u64::from(info.protocol_info.max_pieces_in_sector);

@@ -7,7 +7,7 @@ use cluster::contract::Role;
 use cluster::testing::NatsServer;
 use farmer::cli::{
     AdvertiseArguments, FarmPath, NatsArguments, PlotClientArguments, PlotServerArguments,
-    ProofServerArguments, Space, SrsArguments,
+    ProofServerArguments, Space, SrsArguments, TlsArguments,
 };
 use farmer::roles::context::{Home, Shared};
 use farmer::roles::piece_source::directory::Cache;
@@ -56,6 +56,7 @@ async fn context(nats: &NatsServer, srs_cache: &Path, role: Role, home: Home) ->
             nats_servers: vec![nats.url()],
             cluster: "default".into(),
             cluster_secret_file: None,
+            tls: TlsArguments::default(),
         },
         srs: SrsArguments { srs: None, dev_srs_cache: Some(srs_cache.to_owned()) },
         prometheus_listen_on: None,
@@ -99,8 +100,12 @@ impl Server {
         let task = tokio::spawn(async move {
             let kzg = kzg(&context).await?;
             let client = context.connect().await?;
-            let surroundings =
-                plot_server::Surroundings { client, secret, kzg, caches: Some(Arc::new(caches)) };
+            let surroundings = plot_server::Surroundings {
+                client,
+                credentials: secret.into(),
+                kzg,
+                caches: Some(Arc::new(caches)),
+            };
             plot_server::serve(&context, &arguments, surroundings).await
         });
         Self { running: Running { status, shutdown, task }, port }
@@ -171,7 +176,7 @@ impl Client {
         let task = tokio::spawn(async move {
             let kzg = kzg(&context).await?;
             let client = context.connect().await?;
-            let surroundings = plot_client::Surroundings { client, secret, kzg, chain };
+            let surroundings = plot_client::Surroundings { client, credentials: secret.into(), kzg, chain };
             plot_client::serve(&context, &arguments, surroundings).await
         });
         Self { running: Running { status, shutdown, task }, directory: directory.to_owned() }

@@ -7,9 +7,9 @@ use crate::roles::cache::surplus::SurplusFinder;
 use crate::roles::cache::upkeep;
 use crate::roles::{Error, RoleContext};
 use crate::status::State;
+use cluster::ClusterClient;
 use cluster::contract::{CacheStatusRequest, ContentsRequest};
-use cluster::transfer::{ServerOptions, TransferError, TransferServer};
-use cluster::{ClusterClient, ClusterSecret};
+use cluster::transfer::{Credentials, ServerOptions, TransferError, TransferServer};
 use primitives::Piece;
 use primitives::rpc::GenesisHash;
 use std::net::SocketAddr;
@@ -48,8 +48,8 @@ pub async fn run(
     let chain = context.chain(&client).await?;
     bind_chain(&contents, chain.genesis).await?;
     context.status.set(State::Waiting("the cluster's secret".into()));
-    let secret = context.secret(&client).await?;
-    let server = serve(&context, &client, secret, &contents, listen, advertise).await?;
+    let credentials = context.credentials(&client).await?;
+    let server = serve(&context, &client, credentials, &contents, listen, advertise).await?;
     let capacity_pieces = contents.store().capacity_pieces().unwrap_or(0);
     let members = context.join(&client, capacity_pieces.saturating_mul(Piece::SIZE as u64));
     surplus.follow(members);
@@ -90,12 +90,12 @@ async fn bind_chain(contents: &Arc<CacheContents>, genesis: GenesisHash) -> Resu
 async fn serve(
     context: &RoleContext,
     client: &ClusterClient,
-    secret: ClusterSecret,
+    credentials: Credentials,
     contents: &Arc<CacheContents>,
     listen: SocketAddr,
     advertise: &AdvertiseArguments,
 ) -> Result<TransferServer, Error> {
-    let mut options = ServerOptions::new(secret, context.instance);
+    let mut options = ServerOptions::new(credentials, context.instance);
     options.pieces = Some(Arc::clone(contents) as _);
     let server = TransferServer::start(listen, options).await?;
     let address = context.advertised(client, advertise, server.address()).await?;

@@ -1,7 +1,9 @@
 //! Being a member of the cluster.
 
+use super::tls::load_tls;
 use crate::roles::{Error, RoleContext};
 use crate::status::BUILD;
+use cluster::transfer::Credentials;
 use cluster::{ClusterClient, ClusterSecret, MemberInfo, Members, Membership};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +14,19 @@ use tokio::task::JoinHandle;
 const LEAVE_DEADLINE: Duration = Duration::from_millis(500);
 
 impl RoleContext {
-    /// The secret that peers prove to each other: the file's, or the one that the cluster keeps on its NATS, for which
-    /// this waits.
+    /// What peers prove to each other: the secret of the file, or the one that the cluster keeps on its NATS, for which
+    /// this waits; and a certificate, where the command line names one.
     ///
     /// # Errors
-    /// When the file cannot be used; on shutdown.
-    pub async fn secret(&self, client: &ClusterClient) -> Result<ClusterSecret, Error> {
-        match &self.shared.nats.cluster_secret_file {
+    /// When a file cannot be used; on shutdown.
+    pub async fn credentials(&self, client: &ClusterClient) -> Result<Credentials, Error> {
+        let tls = load_tls(&self.shared.nats.tls)?;
+        let secret = match &self.shared.nats.cluster_secret_file {
             Some(path) => ClusterSecret::from_file(path)
-                .map_err(|error| Error::Config(format!("--cluster-secret-file: {error}"))),
-            None => self.unless_stopped(client.shared_secret()).await,
-        }
+                .map_err(|error| Error::Config(format!("--cluster-secret-file: {error}")))?,
+            None => self.unless_stopped(client.shared_secret()).await?,
+        };
+        Ok(Credentials { secret, tls })
     }
 
     /// Joins the cluster with what is known of this member by now: digest, chain and address are to be set before.

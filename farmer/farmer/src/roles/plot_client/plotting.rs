@@ -10,8 +10,8 @@ use cluster::contract::{
     CancelRequest, FarmId, IdentifyRequest, Lease, LeaseKey, OfferReply, OfferRequest, PlotProgress, Role,
     SpoolRequest,
 };
-use cluster::transfer::{Connection, SectorFetch, TransferError};
-use cluster::{Backoff, ClusterClient, ClusterSecret};
+use cluster::transfer::{Connection, Credentials, SectorFetch, TransferError};
+use cluster::{Backoff, ClusterClient};
 use parking_lot::Mutex;
 use primitives::{FarmerProtocolInfo, HistorySize, PublicKey, SectorIndex};
 use std::collections::HashMap;
@@ -86,7 +86,7 @@ impl Drop for InFlight {
 /// Has the sectors of all farms plotted.
 pub struct Plotter {
     client: ClusterClient,
-    secret: ClusterSecret,
+    credentials: Credentials,
     instance: InstanceId,
     chain: Arc<ChainFeed>,
     metrics: Metrics,
@@ -99,12 +99,20 @@ impl Plotter {
     /// A plotter for the farms of this instance.
     pub fn new(
         client: ClusterClient,
-        secret: ClusterSecret,
+        credentials: Credentials,
         instance: InstanceId,
         chain: Arc<ChainFeed>,
         metrics: Metrics,
     ) -> Self {
-        Self { client, secret, instance, chain, metrics, spooled: Mutex::default(), said: Mutex::default() }
+        Self {
+            client,
+            credentials,
+            instance,
+            chain,
+            metrics,
+            spooled: Mutex::default(),
+            said: Mutex::default(),
+        }
     }
 
     /// Asks all plot-servers what they have for these farms: it was made before this process began.
@@ -347,7 +355,7 @@ impl Plotter {
         fetch: &mut SectorFetch,
         store: &mut SectorStore,
     ) -> Result<(), TransferError> {
-        let mut connection = Connection::open(lease.address.0, &self.secret, self.instance).await?;
+        let mut connection = Connection::open(lease.address.0, &self.credentials, self.instance).await?;
         connection.fetch_sector(fetch, store).await
     }
 
@@ -368,7 +376,7 @@ impl Plotter {
             "Sector stored"
         );
         let acknowledged = async {
-            let mut connection = Connection::open(lease.address.0, &self.secret, self.instance).await?;
+            let mut connection = Connection::open(lease.address.0, &self.credentials, self.instance).await?;
             connection.acknowledge_sector(&lease.key).await
         };
         if let Err(error) = acknowledged.await {
