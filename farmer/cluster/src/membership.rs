@@ -5,7 +5,10 @@
 //! and the list freezes (`view`). A member that is not heard is asked over core NATS before it is given up: JetStream that
 //! takes no writes for a while empties no list. Joining also compares reference string and chain with the cluster's.
 
+mod held_items;
 mod view;
+
+pub use held_items::HeldItems;
 
 use crate::backoff::Backoff;
 use crate::client::ClusterClient;
@@ -58,6 +61,8 @@ pub struct MemberInfo {
     pub srs_digest: Option<Blake3Hash>,
     /// Its chain, once known.
     pub genesis: Option<GenesisHash>,
+    /// In which form it holds pieces, if it is a cache. Has to be the last field.
+    pub holds: HeldItems,
 }
 
 impl Payload for MemberInfo {

@@ -22,6 +22,7 @@ fn info(role: Role) -> MemberInfo {
         build: "test".into(),
         srs_digest: None,
         genesis: None,
+        holds: Default::default(),
     }
 }
 

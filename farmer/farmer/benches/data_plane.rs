@@ -1,10 +1,12 @@
 //! What moving pieces costs: beside a bare sendfile loop and beside NATS request and reply in the same run, from stores of
-//! 1 to 100 GB, from several caches, and what a cache weighs. Prints the tables of `docs/benchmarks.md`.
+//! 1 to 100 GB, with and without parity, from several caches, and what a cache weighs. Prints the tables of `docs/benchmarks.md`.
 //!
-//! `cargo bench -p farmer --bench data_plane`; `-- rivals` (or `sizes`, `caches`, `weight`) for some of them, `-- --quick` shows
+//! `cargo bench -p farmer --bench data_plane`; `-- rivals` (or `sizes`, `items`, `caches`, `weight`) for some of them, `-- --quick` shows
 //! only that it works.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::print_stderr, unreachable_pub, missing_docs)]
 
+#[path = "data_plane/items.rs"]
+mod items;
 #[path = "data_plane/rivals.rs"]
 mod rivals;
 #[path = "../tests/roles_support/mod.rs"]
@@ -16,7 +18,8 @@ use archiving::SrsKind;
 use cluster::ClusterSecret;
 use cluster::contract::InstanceId;
 use cluster::testing::NatsServer;
-use cluster::transfer::Connection;
+use cluster::transfer::{Connection, ItemType};
+use piece_store::ItemKind;
 use primitives::rpc::GenesisHash;
 use primitives::{Piece, PieceIndex};
 use roles_support::{RoleProcess, fake_controller, free_address};
@@ -59,13 +62,16 @@ fn main() {
     let needed = if wants("sizes") || wants("weight") { &all[..] } else { &all[..1] };
     let paths = all.map(|gb| directory.path().join(gb.to_string()));
     for (path, gb) in paths.iter().zip(needed) {
-        store::make(path, gb * 1_000_000_000 / Piece::SIZE as u64);
+        store::make(path, gb * 1_000_000_000 / Piece::SIZE as u64, ItemKind::Piece);
     }
     if wants("rivals") {
         bench.rivals(&nats, &paths[0]);
     }
     if wants("sizes") {
         bench.sizes(&paths);
+    }
+    if wants("items") {
+        bench.items(&paths[0], &directory.path().join("split"));
     }
     if wants("caches") {
         bench.caches(&paths[0]);
@@ -116,10 +122,10 @@ impl Bench {
 
     /// Ours, the bare loop and NATS in turns; medians.
     fn rivals(&self, nats: &NatsServer, path: &Path) {
-        let store = store::open(path);
+        let store = store::open(path, ItemKind::Piece);
         let total = store.contents().len();
         let indices = spread(total as u64, self.plan.pieces.min(total));
-        let mut buffers = Buffers::new();
+        let mut buffers = Buffers::new(ItemType::Piece);
         let mut rows: [(&str, Vec<Duration>, Duration); 3] =
             ["TCP transfer", "bare loop", "NATS request and reply"]
                 .map(|name| (name, Vec::new(), Duration::ZERO));
@@ -165,9 +171,9 @@ impl Bench {
             let total = gb * 1_000_000_000 / Piece::SIZE as u64;
             let indices = spread(total, self.plan.pieces.min(total as usize));
             let time = self.runtime.block_on(async {
-                let server = store::serve(&store::open(path), &self.secret).await;
+                let server = store::serve(&store::open(path, ItemKind::Piece), &self.secret).await;
                 let mut connection = self.connect(server.address()).await;
-                let mut buffers = Buffers::new();
+                let mut buffers = Buffers::new(ItemType::Piece);
                 let mut times = Vec::new();
                 for _ in 0..=self.plan.rounds {
                     times.push(buffers.fetch(&mut connection, &indices).await);
@@ -189,10 +195,10 @@ impl Bench {
         for caches in [1, 2, 4] {
             let time = self.runtime.block_on(async {
                 // One store cannot be opened twice, and where the bytes lie does not matter: servers share it.
-                let server = store::serve(&store::open(path), &self.secret).await;
+                let server = store::serve(&store::open(path, ItemKind::Piece), &self.secret).await;
                 let mut ends = Vec::new();
                 for _ in 0..caches {
-                    ends.push((self.connect(server.address()).await, Buffers::new()));
+                    ends.push((self.connect(server.address()).await, Buffers::new(ItemType::Piece)));
                 }
                 let mut times = Vec::new();
                 for _ in 0..=self.plan.rounds {
@@ -249,7 +255,7 @@ impl Bench {
         let secret = ClusterSecret::from_file(&secret).unwrap();
         self.runtime.block_on(async {
             let mut connection = Connection::open(address, &secret, InstanceId::generate()).await.unwrap();
-            Buffers::new().fetch(&mut connection, &indices).await;
+            Buffers::new(ItemType::Piece).fetch(&mut connection, &indices).await;
         });
         println!(
             "A cache of {gb} GB: {before} MB resident when ready, {} MB after {} pieces of it were served, {} MB at most.",

@@ -6,9 +6,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod items;
 pub mod paths;
 pub mod utilities;
 
+pub use items::CacheItemType;
 pub use paths::{CachePath, FarmPath, Space};
 pub use utilities::*;
 
@@ -146,6 +148,9 @@ pub struct ShardedCacheArguments {
     /// Where pieces are kept and how much of the disk they may take; repeatable. Without a size: all that is free
     #[arg(value_name = "path=DIR[,size=SIZE]", required = true)]
     pub paths: Vec<CachePath>,
+    /// In which form pieces are kept and offered; docs/book/item-types.md says which is faster where. Plot-servers fetch both
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "piece")]
+    pub cache_item_type: CacheItemType,
     /// Address to serve pieces on
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9950")]
     pub listen: SocketAddr,
@@ -163,6 +168,9 @@ pub struct FullPieceCacheArguments {
     /// Where the pieces are kept; an exported directory is one
     #[arg(value_name = "path=DIR", required = true)]
     pub path: CachePath,
+    /// In which form pieces are kept and offered; docs/book/item-types.md says which is faster where. Plot-servers fetch both
+    #[arg(long, value_enum, value_name = "TYPE", default_value = "piece")]
+    pub cache_item_type: CacheItemType,
     /// Address to serve pieces on
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:9951")]
     pub listen: SocketAddr,

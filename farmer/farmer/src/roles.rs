@@ -10,6 +10,7 @@ pub mod context;
 pub mod controller;
 pub mod error;
 pub mod full_piece_cache;
+pub mod items;
 pub mod piece_bitmap;
 pub mod piece_source;
 pub mod placement;

@@ -306,6 +306,7 @@ async fn another_chain_is_refused(chain: &Chain) {
         build: "test".into(),
         srs_digest: Some(chain.kzg.srs_digest()),
         genesis: Some(theirs),
+        holds: Default::default(),
     };
     let member = Membership::join(&client, info);
     let mut members = member.watch();

@@ -1,10 +1,13 @@
-//! A plot-server under kill -9, SIGTERM and a full disk: what it finished is found again, of the rest nothing is left.
+//! A plot-server as a process: from caches with parity, and under kill -9, SIGTERM and a full disk, where what it finished is
+//! found again and of the rest nothing is left.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub, dead_code)]
 
 #[path = "roles_plot/fetch.rs"]
 mod fetch;
 #[path = "roles_plot/full_disk.rs"]
 mod full_disk;
+#[path = "roles_plot/items.rs"]
+mod items;
 mod roles_support;
 #[path = "roles_plot/world.rs"]
 mod world;
@@ -40,22 +43,28 @@ struct Test {
     directory: tempfile::TempDir,
     listen_port: String,
     _controller: Controller,
-    _cache: TransferServer,
-    _member: Membership,
+    cache: Option<(TransferServer, Membership)>,
 }
 
 impl Test {
     /// A cluster with everything that a plot-server needs.
     async fn start() -> Self {
+        let mut test = Self::without_caches().await;
+        let (server, cache) = start_cache(&test.secret, &test.node, CacheKind::Full, false).await;
+        let genesis = test.node.info().genesis_hash;
+        let info = member(Role::FullPieceShardedCache, cache.address, genesis);
+        test.cache = Some((server, Membership::join(&test.client, info)));
+        test
+    }
+
+    /// A cluster with everything but caches.
+    async fn without_caches() -> Self {
         let (kzg, _) = development_kzg();
         let node = Node::new(archive(&kzg, 1), PIECES_IN_SECTOR);
         let nats = NatsServer::start();
         let controller = Controller::start(&nats, &node).await;
         let client = nats.client().await;
         let secret = client.shared_secret().await;
-        let (server, cache) = start_cache(&secret, &node, CacheKind::Full, false).await;
-        let genesis = node.info().genesis_hash;
-        let member = Membership::join(&client, member(Role::FullPieceShardedCache, cache.address, genesis));
         Self {
             node,
             client,
@@ -64,8 +73,7 @@ impl Test {
             directory: tempfile::tempdir().unwrap(),
             listen_port: free_address().port().to_string(),
             _controller: controller,
-            _cache: server,
-            _member: member,
+            cache: None,
         }
     }
 
@@ -127,6 +135,7 @@ fn member(role: Role, address: std::net::SocketAddr, genesis: GenesisHash) -> Me
         build: "fake".into(),
         srs_digest: Some(SrsKind::Development.digest()),
         genesis: Some(genesis),
+        holds: Default::default(),
     }
 }
 

@@ -111,6 +111,7 @@ async fn what_does_not_fit_is_refused_with_both_sides_named() {
         build: "test".into(),
         srs_digest: Some(theirs),
         genesis: None,
+        holds: Default::default(),
     };
     let member = Membership::join(&client, info);
     let mut members = member.watch();

@@ -305,6 +305,7 @@ fn messages() {
         build: text(),
         srs_digest: None,
         genesis: Some(GenesisHash([3; 32])),
+        holds: Default::default(),
     };
     corpus.add("member", with_byte(2, member.seal().expect("a sample is within its bounds")));
 }

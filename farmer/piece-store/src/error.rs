@@ -94,7 +94,7 @@ pub enum StoreError {
         found: &'static str,
     },
     /// The store holds other items.
-    #[error("{} holds items of kind {found:?}, {expected:?} was expected", path.display())]
+    #[error("{} holds items of kind {found}, {expected} was expected", path.display())]
     WrongItems {
         /// Directory of the store.
         path: PathBuf,

@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::faults::Faults;
 use crate::format::{Entry, StoreKind};
-use crate::options::StoreOptions;
+use crate::options::{ItemKind, StoreOptions};
 use crate::piece_ref::PieceRef;
 use crate::{Put, Usage, Verdict};
 use primitives::hashes::blake3_hash;
@@ -38,6 +38,11 @@ impl FullPieceStore {
         let at_its_index = |slot, index: PieceIndex| index.0 == slot;
         let engine = Engine::open(path, StoreKind::Full, options, faults, Box::new(|_| ()), at_its_index)?;
         Ok(Self { engine })
+    }
+
+    /// What its slots hold.
+    pub fn items(&self) -> ItemKind {
+        self.engine.manifest().items
     }
 
     /// Binds a store that was opened without a chain to one; a later opening with another is refused.

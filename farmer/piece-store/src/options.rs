@@ -2,6 +2,7 @@
 
 use primitives::rpc::GenesisHash;
 use primitives::{Piece, RecordCommitment, RecordWitness};
+use std::fmt;
 
 /// What a slot of a store holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +24,14 @@ impl ItemKind {
         }
     }
 
+    /// Its name, as the command line has it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Piece => "piece",
+            Self::SplitParityPiece => "split-parity-piece",
+        }
+    }
+
     pub(crate) const fn code(self) -> u8 {
         match self {
             Self::Piece => 0,
@@ -36,6 +45,12 @@ impl ItemKind {
             1 => Some(Self::SplitParityPiece),
             _ => None,
         }
+    }
+}
+
+impl fmt::Display for ItemKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
     }
 }
 

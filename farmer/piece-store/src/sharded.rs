@@ -4,7 +4,7 @@ use crate::engine::Engine;
 use crate::error::StoreError;
 use crate::faults::Faults;
 use crate::format::{self, ExtentGeometry, StoreKind};
-use crate::options::{Capacity, StoreOptions};
+use crate::options::{Capacity, ItemKind, StoreOptions};
 use crate::piece_ref::PieceRef;
 use crate::{Put, Usage, Verdict};
 use parking_lot::Mutex;
@@ -137,6 +137,11 @@ impl ShardedPieceStore {
         let extents = bytes / geometry.file_size();
         let rest = (bytes % geometry.file_size()).saturating_sub(geometry.data_offset());
         Ok(extents * u64::from(geometry.slots) + rest / geometry.item_size as u64)
+    }
+
+    /// What its slots hold.
+    pub fn items(&self) -> ItemKind {
+        self.engine.manifest().items
     }
 
     /// Binds a store that was opened without a chain to one; a later opening with another is refused.

@@ -126,6 +126,7 @@ mod tests {
             build: String::new(),
             srs_digest: None,
             genesis: None,
+            holds: Default::default(),
         }
     }
 

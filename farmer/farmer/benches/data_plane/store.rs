@@ -7,9 +7,9 @@ use cluster::transfer::{ServerOptions, TransferServer};
 use farmer::roles::cache::contents::CacheContents;
 use farmer::roles::cache::store::Store;
 use farmer::status::Status;
-use piece_store::{FullPieceStore, StoreOptions};
+use piece_store::{FullPieceStore, ItemKind, StoreOptions};
+use primitives::PieceIndex;
 use primitives::hashes::blake3_hash;
-use primitives::{Piece, PieceIndex};
 use rustix::fs::FallocateFlags;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,21 +19,21 @@ use std::time::{Duration, Instant};
 /// Pieces that are asked for at once, as a plot-server does.
 pub const BATCH: usize = 64;
 
-pub fn open(path: &Path) -> FullPieceStore {
-    FullPieceStore::open(path, &StoreOptions::default()).unwrap()
+pub fn open(path: &Path, items: ItemKind) -> FullPieceStore {
+    FullPieceStore::open(path, &StoreOptions { items, ..StoreOptions::default() }).unwrap()
 }
 
-/// A store of `pieces` pieces of zeroes that take no room on the disk.
-pub fn make(path: &Path, pieces: u64) {
-    let store = open(path);
-    let zeroes = vec![0; Piece::SIZE];
+/// A store of `pieces` items of zeroes that take no room on the disk.
+pub fn make(path: &Path, pieces: u64, items: ItemKind) {
+    let store = open(path, items);
+    let zeroes = vec![0; items.size()];
     let hash = blake3_hash(&zeroes);
     let page = 4096;
     for index in (0..pieces).map(PieceIndex) {
         store.put_hashed(index, &zeroes, hash).unwrap();
         let piece = store.get(index).unwrap();
         let (file, offset) = piece.file_region();
-        let (begin, end) = (offset.next_multiple_of(page), (offset + Piece::SIZE as u64) / page * page);
+        let (begin, end) = (offset.next_multiple_of(page), (offset + items.size() as u64) / page * page);
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         rustix::fs::fallocate(file, flags, begin, end - begin).unwrap();
     }
@@ -52,21 +52,24 @@ pub async fn serve(store: &FullPieceStore, secret: &ClusterSecret) -> TransferSe
 }
 
 /// Where pieces are read to, again and again.
-pub struct Buffers(Vec<Vec<u8>>);
+pub struct Buffers {
+    item: ItemType,
+    buffers: Vec<Vec<u8>>,
+}
 
 impl Buffers {
-    pub fn new() -> Self {
-        Self(vec![vec![0; Piece::SIZE]; BATCH])
+    pub fn new(item: ItemType) -> Self {
+        Self { item, buffers: vec![vec![0; item.size()]; BATCH] }
     }
 
     /// Fetches all pieces, batch after batch, and checks that they came.
     pub async fn fetch(&mut self, connection: &mut Connection, indices: &[PieceIndex]) -> Duration {
         let begin = Instant::now();
         for batch in indices.chunks(BATCH) {
-            let buffers = self.0.iter_mut();
+            let buffers = self.buffers.iter_mut();
             let mut wanted: Vec<_> =
                 batch.iter().zip(buffers).map(|(index, buffer)| PieceWanted::new(*index, buffer)).collect();
-            connection.get_pieces(ItemType::Piece, &mut wanted).await.unwrap();
+            connection.get_pieces(self.item, &mut wanted).await.unwrap();
             assert!(wanted.iter().all(|wanted| matches!(wanted.outcome, Some(FetchOutcome::Found(_)))));
         }
         begin.elapsed()

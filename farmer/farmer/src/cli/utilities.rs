@@ -1,7 +1,7 @@
 //! The utilities' command lines.
 
-use super::{NatsArguments, SrsArguments, parse_seconds};
-use clap::{Args, Subcommand, ValueEnum};
+use super::{CacheItemType, NatsArguments, SrsArguments, parse_seconds};
+use clap::{Args, Subcommand};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -62,15 +62,6 @@ pub struct ReinitializationArguments {
     pub delay: Duration,
 }
 
-/// What caches hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum CacheItemType {
-    /// Pieces.
-    Piece,
-    /// Pieces with their records already erasure-coded.
-    SplitParityPiece,
-}
-
 /// `util sharded-cache-benchmark`
 #[derive(Debug, Args)]
 pub struct CacheBenchmarkArguments {
@@ -80,7 +71,7 @@ pub struct CacheBenchmarkArguments {
     /// How often that is repeated, each time with other sectors
     #[arg(long, value_name = "N", default_value = "1")]
     pub epoch: NonZeroUsize,
-    /// What is fetched
+    /// In which form pieces are fetched from the caches that hold them so; from the others as plain pieces
     #[arg(long, value_enum, value_name = "TYPE", default_value = "piece")]
     pub cache_item_type: CacheItemType,
     /// Sectors fetched at once [default: as many as a plot-server]

@@ -10,6 +10,6 @@ use crate::roles::{Error, RoleContext};
 /// # Errors
 /// When its directory, its address or its cluster do not fit.
 pub async fn run(context: RoleContext, arguments: FullPieceCacheArguments) -> Result<(), Error> {
-    let FullPieceCacheArguments { path, listen, advertise, tmp: _ } = arguments;
-    serve::run(context, move || Store::open_full(&path), listen, &advertise).await
+    let FullPieceCacheArguments { path, cache_item_type, listen, advertise, tmp: _ } = arguments;
+    serve::run(context, move || Store::open_full(&path, cache_item_type.into()), listen, &advertise).await
 }

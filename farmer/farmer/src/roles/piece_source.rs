@@ -13,9 +13,19 @@ use archiving::Kzg;
 use async_trait::async_trait;
 use caches::{CacheSource, Caches};
 use cluster::ClusterClient;
+use cluster::transfer::ItemType;
 use directory::{Selection, local_addresses};
 use recovery::{Controllers, Reconstruction};
 use std::sync::Arc;
+
+/// How pieces are asked for.
+#[derive(Debug, Clone)]
+pub struct SourceOptions {
+    /// The form that is asked of the caches that hold it; the others are asked for plain pieces.
+    pub form: ItemType,
+    /// Caches of this host are asked first, for all they hold.
+    pub priority_cache: bool,
+}
 
 /// Where pieces come from, and how it is known that they are good.
 pub struct PieceSources {
@@ -33,19 +43,19 @@ impl PieceSources {
         kzg: &Kzg,
         caches: Caches,
         pool: &Arc<rayon::ThreadPool>,
-        priority_cache: bool,
+        options: &SourceOptions,
     ) -> Self {
         let commitments = Arc::new(SegmentCommitments::new(client.clone()));
         let check: Arc<dyn Check> = Arc::new(PieceCheck::new(kzg.clone(), commitments, Arc::clone(pool)));
-        let (caches, selections) = (Arc::new(caches), selections(priority_cache));
+        let (caches, selections) = (Arc::new(caches), selections(options.priority_cache));
         let reconstruction = Reconstruction {
-            sources: cache_sources(&caches, &selections),
+            sources: cache_sources(&caches, &selections, ItemType::Piece),
             check: Arc::clone(&check),
             kzg: kzg.clone(),
             pool: Arc::clone(pool),
             turn: tokio::sync::Mutex::default(),
         };
-        let mut sources = cache_sources(&caches, &selections);
+        let mut sources = cache_sources(&caches, &selections, options.form);
         sources.push(Box::new(reconstruction));
         sources.push(Box::new(Controllers { client: client.clone() }));
         Self { sources, check }
@@ -53,8 +63,8 @@ impl PieceSources {
 
     /// The caches alone, in the order of the design, and no check but that of the transfer, which compares every piece with
     /// the hash that its cache has stored: for measurements without a reference string.
-    pub fn caches_only(caches: Caches, priority_cache: bool) -> Self {
-        let sources = cache_sources(&Arc::new(caches), &selections(priority_cache));
+    pub fn caches_only(caches: Caches, options: &SourceOptions) -> Self {
+        let sources = cache_sources(&Arc::new(caches), &selections(options.priority_cache), options.form);
         Self { sources, check: Arc::new(AsTransferred) }
     }
 }
@@ -70,9 +80,9 @@ fn selections(priority_cache: bool) -> Vec<Selection> {
     selections
 }
 
-fn cache_sources(caches: &Arc<Caches>, selections: &[Selection]) -> Vec<Box<dyn Source>> {
+fn cache_sources(caches: &Arc<Caches>, selections: &[Selection], form: ItemType) -> Vec<Box<dyn Source>> {
     let source = |selection: &Selection| -> Box<dyn Source> {
-        Box::new(CacheSource { caches: Arc::clone(caches), selection: selection.clone() })
+        Box::new(CacheSource { caches: Arc::clone(caches), selection: selection.clone(), form })
     };
     selections.iter().map(source).collect()
 }

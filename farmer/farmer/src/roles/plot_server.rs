@@ -11,14 +11,14 @@ pub mod spool;
 pub mod worker;
 
 use crate::cli::PlotServerArguments;
-use crate::roles::piece_source::PieceSources;
 use crate::roles::piece_source::caches::Caches;
 use crate::roles::piece_source::directory::CacheDirectory;
+use crate::roles::piece_source::{PieceSources, SourceOptions};
 use crate::roles::{Error, RoleContext};
 use crate::status::State;
 use archiving::Kzg;
 use cluster::ClusterClient;
-use cluster::transfer::{Credentials, ServerOptions, TransferPool, TransferServer};
+use cluster::transfer::{Credentials, ItemType, ServerOptions, TransferPool, TransferServer};
 use desk::Desk;
 use farming::encoding::SectorEncoder;
 use metrics::Metrics;
@@ -115,9 +115,11 @@ fn workshop(
     let threads = arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024);
     // An encoding keeps its threads until its sector is finished: the next sector's pieces are not to wait for that.
     let checks = nice_pool("checker", threads)?;
+    let options =
+        SourceOptions { form: ItemType::SplitParityPiece, priority_cache: arguments.priority_cache };
     Ok(Arc::new(Workshop {
         desk: Arc::clone(desk),
-        pieces: PieceSources::new(client, kzg, caches, &checks, arguments.priority_cache),
+        pieces: PieceSources::new(client, kzg, caches, &checks, &options),
         encoder: tokio::sync::Mutex::new(Some(SectorEncoder::cpu(threads))),
         pool: nice_pool("encoder", threads)?,
         shutdown: context.shutdown.clone(),

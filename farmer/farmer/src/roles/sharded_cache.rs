@@ -10,6 +10,6 @@ use crate::roles::{Error, RoleContext};
 /// # Errors
 /// When its directories, its address or its cluster do not fit.
 pub async fn run(context: RoleContext, arguments: ShardedCacheArguments) -> Result<(), Error> {
-    let ShardedCacheArguments { paths, listen, advertise, tmp: _ } = arguments;
-    serve::run(context, move || Store::open_sharded(&paths), listen, &advertise).await
+    let ShardedCacheArguments { paths, cache_item_type, listen, advertise, tmp: _ } = arguments;
+    serve::run(context, move || Store::open_sharded(&paths, cache_item_type.into()), listen, &advertise).await
 }

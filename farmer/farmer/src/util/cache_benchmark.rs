@@ -4,13 +4,13 @@
 mod report;
 pub mod tally;
 
-use crate::cli::{CacheBenchmarkArguments, CacheItemType, NatsArguments, SrsArguments};
+use crate::cli::{CacheBenchmarkArguments, NatsArguments, SrsArguments};
 use crate::roles::Error;
 use crate::roles::context::{load_reference_string, load_tls};
 use crate::roles::piece_source::caches::Caches;
 use crate::roles::piece_source::collect::ask_around;
 use crate::roles::piece_source::directory::{CacheDirectory, CacheKind};
-use crate::roles::piece_source::{Collection, PieceSources};
+use crate::roles::piece_source::{Collection, PieceSources, SourceOptions};
 use crate::roles::plot_server::worker::WORKERS;
 use crate::util::{connect, output};
 use archiving::Kzg;
@@ -49,9 +49,6 @@ pub async fn run(
         _ => Some(Kzg::new(load_reference_string(srs).await?)),
     };
     let client = connect(nats).await?;
-    if arguments.cache_item_type == CacheItemType::SplitParityPiece {
-        tracing::warn!("The caches of this version hold items of type piece: those are fetched and measured");
-    }
     let info = client.request(&FarmerAppInfoRequest).await.map_err(|error| {
         Error::Unavailable(format!(
             "no controller of cluster {} tells the chain: {error}; `autonomys-farmer util ready all` shows who is there",
@@ -107,14 +104,14 @@ async fn run_epoch(
         ask_around(&pieces.sources, &*pieces.check, &collection).await;
         let there = collection.into_pieces();
         let lost: Vec<PieceIndex> = wanted.into_iter().filter(|index| !there.contains_key(index)).collect();
-        (there.len() as u64, lost)
+        (Epoch::of(&there), lost)
     });
     let concurrency = arguments.concurrency.map_or(WORKERS, std::num::NonZero::get);
     let mut fetching = futures::stream::iter(fetching).buffer_unordered(concurrency);
     let mut epoch = Epoch::default();
     let mut all_lost = BTreeSet::new();
     while let Some((fetched, lost)) = fetching.next().await {
-        epoch.pieces += fetched;
+        epoch.add(&fetched);
         all_lost.extend(lost);
     }
     epoch.time = started.elapsed();
@@ -136,16 +133,18 @@ fn sources(
     caches: Caches,
     arguments: &CacheBenchmarkArguments,
 ) -> Result<PieceSources, Error> {
+    let options =
+        SourceOptions { form: arguments.cache_item_type.into(), priority_cache: arguments.priority_cache };
     let Some(kzg) = kzg else {
         tracing::warn!(
             "Without --srs (or --dev-srs-cache) pieces are compared with their hashes and not with the chain, and none is \
              reconstructed"
         );
-        return Ok(PieceSources::caches_only(caches, arguments.priority_cache));
+        return Ok(PieceSources::caches_only(caches, &options));
     };
     let pool = rayon::ThreadPoolBuilder::new().thread_name(|index| format!("checker-{index}")).build();
     let pool = pool.map_err(|error| Error::Internal(format!("threads do not start: {error}")))?;
-    Ok(PieceSources::new(client, kzg, caches, &Arc::new(pool), arguments.priority_cache))
+    Ok(PieceSources::new(client, kzg, caches, &Arc::new(pool), &options))
 }
 
 /// The secret that caches want to see proved.

@@ -187,6 +187,7 @@ fn lying_cache(fleet: &mut Fleet, lie: Lie) -> String {
             build: "lies".into(),
             srs_digest: None,
             genesis: None,
+            holds: Default::default(),
         };
         (Membership::join(&client, info), server)
     });

@@ -15,6 +15,7 @@ use cluster::transfer::{
 };
 use cluster::{ClusterClient, ClusterSecret};
 use farmer::roles::context::Chain;
+use farmer::roles::items;
 use farmer::roles::piece_source::directory::{Cache, CacheKind};
 use farming::verification::{PieceCheckParams, verify_solution_for_challenge};
 use parking_lot::Mutex;
@@ -250,7 +251,8 @@ pub fn challenge(number: SlotNumber) -> Blake3Hash {
     blake3_hash(&number.to_le_bytes())
 }
 
-/// A cache with all pieces; one that lies changes a byte of each and hashes what it sends.
+/// A cache with all pieces in either form; one that lies changes a byte of each, of the parity if there is one, and hashes what
+/// it sends.
 pub struct TestCache {
     node: Arc<Node>,
     lies: bool,
@@ -258,10 +260,14 @@ pub struct TestCache {
 
 impl PieceSource for TestCache {
     fn get(&self, item: ItemType, index: PieceIndex) -> Result<Option<StoredPiece>, SourceError> {
-        assert_eq!(item, ItemType::Piece);
         let Some(segment) = self.node.segments.get(index.segment_index().0 as usize) else { return Ok(None) };
-        let mut bytes = segment.pieces[index.position()].as_ref().to_vec();
-        bytes[5000] ^= u8::from(self.lies);
+        let piece = segment.pieces[index.position()].as_ref();
+        let mut bytes = match item {
+            ItemType::Piece => piece.to_vec(),
+            ItemType::SplitParityPiece => items::extend(piece).unwrap(),
+        };
+        // In the second half of a pair of chunks.
+        bytes[5053] ^= u8::from(self.lies);
         let hash = blake3_hash(&bytes);
         Ok(Some(StoredPiece { bytes: bytes.into(), hash }))
     }
@@ -281,7 +287,7 @@ pub async fn start_cache(
     let mut options = ServerOptions::new(secret.clone(), instance);
     options.pieces = Some(Arc::new(TestCache { node: Arc::clone(node), lies }));
     let server = TransferServer::start(SocketAddr::from(([127, 0, 0, 1], 0)), options).await.unwrap();
-    let cache = Cache { instance, address: server.address(), kind };
+    let cache = Cache { instance, address: server.address(), kind, holds: ItemType::Piece };
     (server, cache)
 }
 

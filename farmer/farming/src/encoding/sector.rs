@@ -34,6 +34,7 @@ pub enum EncodeError {
 }
 
 /// A piece whose record is already erasure-coded.
+#[derive(Clone)]
 pub struct SplitParityPiece {
     /// 65,536 chunks: source chunk k at 2k, parity chunk k at 2k + 1.
     pub extended: Box<[Chunk; Record::NUM_S_BUCKETS]>,
@@ -57,6 +58,7 @@ impl SplitParityPiece {
 }
 
 /// A piece in one of the forms in which a cache keeps it.
+#[derive(Clone)]
 pub enum PieceInput {
     /// As archived.
     Piece(Piece),

@@ -1,6 +1,7 @@
 //! The pieces of a cache as the rest of the process sees them: found, stored, counted.
 
 use crate::roles::cache::store::Store;
+use crate::roles::items;
 use crate::roles::piece_bitmap::PieceBitmap;
 use crate::status::Status;
 use bytes::Bytes;
@@ -9,11 +10,13 @@ use cluster::transfer::{
     FileRegion, ItemType, Payload, PieceSource, PutOutcome, SourceError, StoredFile, StoredPiece,
 };
 use parking_lot::{Mutex, RwLock};
-use piece_store::{PieceRef, Put, StoreError};
+use piece_store::{ItemKind, PieceRef, Put, StoreError};
+use primitives::hashes::blake3_hash;
 use primitives::{Blake3Hash, PieceIndex};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use std::fs::File;
+use std::io;
 use std::sync::Arc;
 
 /// Names pieces that need not be kept when there is no room for others.
@@ -66,6 +69,14 @@ impl CacheContents {
     /// The store itself.
     pub fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// In which form it holds pieces.
+    pub fn items(&self) -> ItemType {
+        match self.store.items() {
+            ItemKind::Piece => ItemType::Piece,
+            ItemKind::SplitParityPiece => ItemType::SplitParityPiece,
+        }
     }
 
     /// Pieces held.
@@ -170,32 +181,65 @@ impl StoredFile for PinnedPiece {
 }
 
 impl PieceSource for CacheContents {
+    /// The form that is held is sent from where it lies. Plain pieces are also made out of split-parity ones; not the other way
+    /// round, which would cost the cache what it is to save others.
     fn get(&self, item: ItemType, index: PieceIndex) -> Result<Option<StoredPiece>, SourceError> {
-        if item != ItemType::Piece {
+        if item != self.items() && item != ItemType::Piece {
             return Ok(None);
         }
         let Some(piece) = self.store.get(index) else { return Ok(None) };
         let (hash, length, (_, offset)) = (piece.hash(), piece.len(), piece.file_region());
         let region = FileRegion::new(Arc::new(PinnedPiece(piece)), offset, length);
         // A bad disk is an error here; while the piece is sent it would end the connection.
-        if let Err(error) = region.load() {
-            drop(region);
+        let loaded = if item == self.items() {
+            region.load().map(|()| StoredPiece { bytes: Payload::File(region), hash })
+        } else {
+            Payload::File(region).read().and_then(|bytes| take_apart(&bytes, hash))
+        };
+        let found = loaded.map_err(|error| {
             tracing::error!(%error, %index, "A stored piece cannot be read");
             self.remove_damaged(index);
-            return Err(SourceError::new(error));
-        }
+            SourceError::new(error)
+        })?;
         self.metrics.served.inc();
-        self.metrics.bytes_served.inc_by(length as u64);
-        Ok(Some(StoredPiece { bytes: Payload::File(region), hash }))
+        self.metrics.bytes_served.inc_by(found.bytes.len() as u64);
+        Ok(Some(found))
     }
 
+    /// Takes plain pieces; a cache of split-parity pieces codes them itself, so that whoever fills caches need not know.
     fn put(&self, item: ItemType, index: PieceIndex, bytes: Bytes, hash: Blake3Hash) -> PutOutcome {
         if item != ItemType::Piece {
-            return PutOutcome::Failed("this cache holds items of type piece only".into());
+            return PutOutcome::Failed("caches take plain pieces and code them themselves".into());
         }
-        let mut result = self.store.put_hashed(index, &bytes, hash);
+        if self.items() == ItemType::Piece {
+            return self.keep(index, &bytes, hash);
+        }
+        if self.held.read().contains(index) {
+            return PutOutcome::AlreadyThere;
+        }
+        match items::extend(&bytes) {
+            Some(item) => self.keep(index, &item, blake3_hash(&item)),
+            None => PutOutcome::Failed("a chunk of the record is no scalar: this is no piece".into()),
+        }
+    }
+}
+
+/// The plain piece of a stored split-parity piece, which has to have its hash: damage would get a good hash otherwise.
+fn take_apart(bytes: &[u8], hash: Blake3Hash) -> io::Result<StoredPiece> {
+    if blake3_hash(bytes) != hash {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its bytes changed on the disk"));
+    }
+    let piece = items::plain(bytes);
+    let hash = blake3_hash(piece.as_bytes());
+    Ok(StoredPiece { bytes: piece.into_vec().into(), hash })
+}
+
+impl CacheContents {
+    /// Stores an item in the form in which this cache holds them, and makes room for it if need be.
+    fn keep(&self, index: PieceIndex, bytes: &[u8], hash: Blake3Hash) -> PutOutcome {
+        let mut result = self.store.put_hashed(index, bytes, hash);
         if matches!(result, Err(StoreError::Full { .. })) && self.make_room() {
-            result = self.store.put_hashed(index, &bytes, hash);
+            result = self.store.put_hashed(index, bytes, hash);
         }
         match result {
             Ok(Put::Stored) => {
@@ -221,7 +265,6 @@ mod tests {
     use super::*;
     use crate::cli::CachePath;
     use primitives::Piece;
-    use primitives::hashes::blake3_hash;
 
     fn piece(number: u8) -> (Bytes, Blake3Hash) {
         let bytes = vec![number; Piece::SIZE];
@@ -234,7 +277,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = CachePath { path: directory.path().to_owned(), size: Some(4 * Piece::SIZE as u64) };
         let status = Status::new("sharded-cache", "one".into());
-        let store = Store::open_sharded(std::slice::from_ref(&path)).unwrap();
+        let store = Store::open_sharded(std::slice::from_ref(&path), ItemKind::Piece).unwrap();
         let capacity = store.capacity_pieces().unwrap();
         // Piece 1 is not of this cache's share.
         let surplus: Surplus = Box::new(|held| held.iter().find(|index| index.0 == 1));
@@ -260,5 +303,38 @@ mod tests {
         assert_eq!(counters["pieces_evicted"], 1);
         assert_eq!(counters["pieces_served"], 1);
         assert_eq!(counters["bytes_served"], Piece::SIZE as i64);
+    }
+
+    #[test]
+    fn a_cache_of_split_parity_pieces_codes_what_it_takes_and_gives_both_forms() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = CachePath { path: directory.path().to_owned(), size: None };
+        let status = Status::new("full-piece-sharded-cache", "one".into());
+        let store = Store::open_full(&path, ItemKind::SplitParityPiece).unwrap();
+        let cache = CacheContents::new(store, &status, Box::new(|_| None));
+        let (index, plain) = (PieceIndex(3), ItemType::Piece);
+        let (bytes, hash) = piece(9);
+        assert_eq!(cache.put(plain, index, bytes.clone(), hash), PutOutcome::Stored);
+        assert_eq!(cache.put(plain, index, bytes.clone(), hash), PutOutcome::AlreadyThere);
+        let found = cache.get(plain, index).unwrap().unwrap();
+        assert_eq!((found.bytes.read().unwrap(), found.hash), (bytes.clone(), hash));
+        let found = cache.get(ItemType::SplitParityPiece, index).unwrap().unwrap();
+        let item = items::extend(&bytes).unwrap();
+        assert_eq!((found.bytes.read().unwrap(), found.hash), (item.clone().into(), blake3_hash(&item)));
+        // What is no piece, and what is in the other form already.
+        let (bytes, hash) = piece(255);
+        assert!(matches!(cache.put(plain, PieceIndex(4), bytes, hash), PutOutcome::Failed(_)));
+        let hash = blake3_hash(&item);
+        let outcome = cache.put(ItemType::SplitParityPiece, PieceIndex(4), item.into(), hash);
+        assert!(matches!(outcome, PutOutcome::Failed(_)));
+        // A bit that flips does not get a good hash.
+        let stored = cache.store().get(index).unwrap();
+        let (_, offset) = stored.file_region();
+        let extent = directory.path().join("extent-00000000.bin");
+        let file = File::options().write(true).open(extent).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[10], offset + 777).unwrap();
+        drop(stored);
+        assert!(cache.get(plain, index).is_err() && cache.is_empty());
+        assert_eq!(status.report().counters["pieces_damaged"], 1);
     }
 }

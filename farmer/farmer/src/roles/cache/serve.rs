@@ -9,6 +9,7 @@ use crate::roles::{Error, RoleContext};
 use crate::status::State;
 use cluster::ClusterClient;
 use cluster::contract::{CacheStatusRequest, ContentsRequest};
+use cluster::membership::HeldItems;
 use cluster::transfer::{Credentials, ServerOptions, TransferError, TransferServer};
 use primitives::Piece;
 use primitives::rpc::GenesisHash;
@@ -51,7 +52,9 @@ pub async fn run(
     let credentials = context.credentials(&client).await?;
     let server = serve(&context, &client, credentials, &contents, listen, advertise).await?;
     let capacity_pieces = contents.store().capacity_pieces().unwrap_or(0);
-    let members = context.join(&client, capacity_pieces.saturating_mul(Piece::SIZE as u64));
+    // Shares are counted in pieces, whatever form they have here.
+    let capacity = capacity_pieces.saturating_mul(Piece::SIZE as u64);
+    let members = context.join_holding(&client, capacity, HeldItems(contents.items()));
     surplus.follow(members);
     run_until_shutdown(&context, &client, contents, server).await;
     Ok(())
@@ -74,6 +77,7 @@ async fn open_contents(
     tracing::info!(
         pieces = contents.len(),
         capacity_pieces = contents.store().capacity_pieces(),
+        items = %contents.store().items(),
         "Opened its pieces"
     );
     Ok(contents)

@@ -4,7 +4,7 @@ use crate::cli::CachePath;
 use crate::roles::Error;
 use crate::roles::piece_bitmap::PieceBitmap;
 use piece_store::{
-    Capacity, FullPieceStore, PieceRef, Put, ShardedPieceStore, StoreError, StoreOptions, Usage,
+    Capacity, FullPieceStore, ItemKind, PieceRef, Put, ShardedPieceStore, StoreError, StoreOptions, Usage,
 };
 use primitives::rpc::GenesisHash;
 use primitives::{Blake3Hash, PieceIndex};
@@ -20,6 +20,9 @@ impl From<StoreError> for Error {
         match error {
             StoreError::Io { action, path, source } => Self::Io { action, path, source },
             StoreError::DiskFull { .. } => Self::Unavailable(error.to_string()),
+            StoreError::WrongItems { found, .. } => Self::Config(format!(
+                "{error}; start it with --cache-item-type {found}, or give another directory, which is filled anew"
+            )),
             _ => Self::Config(error.to_string()),
         }
     }
@@ -35,11 +38,11 @@ pub enum Store {
 }
 
 impl Store {
-    /// Opens the store of a full-piece cache, or makes it.
+    /// Opens the store of a full-piece cache, or makes it to hold `items`.
     ///
     /// # Errors
-    /// Those of the store.
-    pub fn open_full(path: &CachePath) -> Result<Self, Error> {
+    /// Those of the store, also when it holds other items.
+    pub fn open_full(path: &CachePath, items: ItemKind) -> Result<Self, Error> {
         if let Some(size) = path.size {
             tracing::warn!(
                 path = %path.path.display(),
@@ -47,14 +50,15 @@ impl Store {
                 "A full-piece cache holds every piece and grows with history: size= is not used"
             );
         }
-        Ok(Self::Full(FullPieceStore::open(&path.path, &StoreOptions::default())?))
+        Ok(Self::Full(FullPieceStore::open(&path.path, &StoreOptions { items, ..StoreOptions::default() })?))
     }
 
-    /// Opens the stores of a sharded cache, or makes them.
+    /// Opens the stores of a sharded cache, or makes them to hold `items`.
     ///
     /// # Errors
-    /// Those of the stores, and when several without a size share a disk.
-    pub fn open_sharded(paths: &[CachePath]) -> Result<Self, Error> {
+    /// Those of the stores, also when one holds other items, and when several without a size share a disk.
+    pub fn open_sharded(paths: &[CachePath], items: ItemKind) -> Result<Self, Error> {
+        let options = StoreOptions { items, ..StoreOptions::default() };
         let mut unlimited = HashMap::new();
         let mut stores = Vec::new();
         for CachePath { path, size } in paths {
@@ -70,9 +74,17 @@ impl Store {
                     Capacity::Disk { reserve_bytes: DISK_RESERVE_BYTES }
                 }
             };
-            stores.push(ShardedPieceStore::open(path, &StoreOptions::default(), capacity)?);
+            stores.push(ShardedPieceStore::open(path, &options, capacity)?);
         }
         Ok(Self::Sharded(stores))
+    }
+
+    /// In which form it holds pieces.
+    pub fn items(&self) -> ItemKind {
+        match self {
+            Self::Full(store) => store.items(),
+            Self::Sharded(stores) => stores.first().map_or(ItemKind::Piece, ShardedPieceStore::items),
+        }
     }
 
     /// Binds the stores to a chain; refuses those of another.
@@ -102,7 +114,7 @@ impl Store {
         }
     }
 
-    /// Stores a piece whose BLAKE3 has just been checked. Sharded stores take it in order of free room; one that fails
+    /// Stores an item whose BLAKE3 has just been computed or checked. Sharded stores take it in order of free room; one that fails
     /// is passed over.
     ///
     /// # Errors
@@ -223,7 +235,7 @@ mod tests {
         let size = Some(4 * Piece::SIZE as u64);
         let paths =
             [cache_path(&directory.path().join("a"), size), cache_path(&directory.path().join("b"), size)];
-        let store = Store::open_sharded(&paths).unwrap();
+        let store = Store::open_sharded(&paths, ItemKind::Piece).unwrap();
         let capacity = store.capacity_pieces().unwrap();
         assert!((4..8).contains(&capacity), "{capacity}");
         for index in 0..capacity {
@@ -237,7 +249,7 @@ mod tests {
         assert_eq!(store.contents(), PieceBitmap::below(capacity));
         drop(store);
 
-        let store = Store::open_sharded(&paths).unwrap();
+        let store = Store::open_sharded(&paths, ItemKind::Piece).unwrap();
         assert_eq!(store.contents(), PieceBitmap::below(capacity));
         assert_eq!(&store.get(PieceIndex(1)).unwrap()[..], piece(1).0);
         assert!(store.verify_all(|| true).is_empty());
@@ -253,8 +265,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let paths =
             [cache_path(&directory.path().join("a"), None), cache_path(&directory.path().join("b"), None)];
-        let error = Store::open_sharded(&paths).unwrap_err();
+        let error = Store::open_sharded(&paths, ItemKind::Piece).unwrap_err();
         assert!(error.to_string().contains("size="), "{error}");
+        assert_eq!(error.exit_code(), 78);
+    }
+
+    #[test]
+    fn stores_of_the_other_form_are_refused_with_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = cache_path(directory.path(), Some(4 * Piece::SIZE as u64));
+        let store = Store::open_sharded(std::slice::from_ref(&path), ItemKind::SplitParityPiece).unwrap();
+        assert_eq!((store.items(), store.capacity_pieces()), (ItemKind::SplitParityPiece, Some(1)));
+        drop(store);
+        let error = Store::open_sharded(&[path], ItemKind::Piece).unwrap_err();
+        assert!(error.to_string().contains("--cache-item-type split-parity-piece"), "{error}");
         assert_eq!(error.exit_code(), 78);
     }
 }

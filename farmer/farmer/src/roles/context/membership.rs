@@ -3,6 +3,7 @@
 use super::tls::load_tls;
 use crate::roles::{Error, RoleContext};
 use crate::status::BUILD;
+use cluster::membership::HeldItems;
 use cluster::transfer::Credentials;
 use cluster::{ClusterClient, ClusterSecret, MemberInfo, Members, Membership};
 use std::sync::Arc;
@@ -35,6 +36,16 @@ impl RoleContext {
     /// Returns at once: a role works without JetStream too. Where the cluster turns out to have another reference string
     /// or chain, the role is shut down and ends with [`Error::Config`].
     pub fn join(&self, client: &ClusterClient, capacity_bytes: u64) -> watch::Receiver<Arc<Members>> {
+        self.join_holding(client, capacity_bytes, HeldItems::default())
+    }
+
+    /// [`Self::join`] of a cache, which says what it holds.
+    pub fn join_holding(
+        &self,
+        client: &ClusterClient,
+        capacity_bytes: u64,
+        holds: HeldItems,
+    ) -> watch::Receiver<Arc<Members>> {
         let about = *self.about.lock();
         let membership = Arc::new(Membership::join(
             client,
@@ -46,6 +57,7 @@ impl RoleContext {
                 build: BUILD.into(),
                 srs_digest: about.srs_digest,
                 genesis: about.genesis,
+                holds,
             },
         ));
         let members = membership.watch();

@@ -2,12 +2,13 @@
 
 use super::collect::{Collection, Source};
 use super::directory::{Cache, CacheDirectory, Selection};
+use crate::roles::items::ItemBuffer;
 use async_trait::async_trait;
 use cluster::contract::InstanceId;
 use cluster::transfer::{FetchOutcome, ItemType, PieceWanted, TransferPool};
 use futures::future::join_all;
 use parking_lot::Mutex;
-use primitives::{Piece, PieceIndex};
+use primitives::PieceIndex;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -42,7 +43,7 @@ impl Caches {
     }
 
     /// Asks one cache; what it has goes to the collection.
-    async fn ask(&self, cache: &Cache, pieces: &[PieceIndex], collection: &Collection) {
+    async fn ask(&self, cache: &Cache, item: ItemType, pieces: &[PieceIndex], collection: &Collection) {
         let from: Arc<str> = format!("cache {} at {}", cache.instance, cache.address).into();
         let mut batches = pieces.chunks(BATCH);
         loop {
@@ -51,7 +52,7 @@ impl Caches {
                 return;
             }
             let answers =
-                join_all(next.into_iter().map(|batch| self.ask_batch(cache, batch, collection, &from)));
+                join_all(next.into_iter().map(|batch| self.ask_batch(cache, item, batch, collection, &from)));
             if answers.await.contains(&false) {
                 self.failed.lock().insert(cache.instance, Instant::now());
                 return;
@@ -63,19 +64,18 @@ impl Caches {
     async fn ask_batch(
         &self,
         cache: &Cache,
+        item: ItemType,
         batch: &[PieceIndex],
         collection: &Collection,
         from: &Arc<str>,
     ) -> bool {
-        let mut pieces: Vec<_> = batch.iter().map(|index| (*index, Piece::zeroed())).collect();
-        let mut wanted: Vec<_> = pieces
-            .iter_mut()
-            .map(|(index, piece)| PieceWanted::new(*index, &mut piece.as_bytes_mut()[..]))
-            .collect();
+        let mut pieces: Vec<_> = batch.iter().map(|index| (*index, ItemBuffer::zeroed(item))).collect();
+        let mut wanted: Vec<_> =
+            pieces.iter_mut().map(|(index, piece)| PieceWanted::new(*index, piece.as_bytes_mut())).collect();
         let asked = Instant::now();
         let asking = async {
             let mut connection = self.pool.get(cache.address).await?;
-            connection.get_pieces(ItemType::Piece, &mut wanted).await
+            connection.get_pieces(item, &mut wanted).await
         };
         let result = match tokio::time::timeout(BATCH_TIMEOUT, asking).await {
             Ok(Ok(())) => true,
@@ -93,7 +93,7 @@ impl Caches {
         drop(wanted);
         for ((index, piece), found) in pieces.into_iter().zip(found) {
             if found {
-                collection.put(index, piece, from, asked);
+                collection.put(index, piece.into_input(), from, asked);
             }
         }
         result
@@ -106,6 +106,8 @@ pub struct CacheSource {
     pub caches: Arc<Caches>,
     /// Which of them.
     pub selection: Selection,
+    /// The form that is asked for where it is held; plain pieces are asked of the others.
+    pub form: ItemType,
 }
 
 #[async_trait]
@@ -123,7 +125,8 @@ impl Source for CacheSource {
             }
             let asked = round.into_iter().map(|(cache, mut pieces)| {
                 pieces.retain(|index| missing.contains(index));
-                async move { self.caches.ask(&cache, &pieces, collection).await }
+                let item = if cache.holds == self.form { self.form } else { ItemType::Piece };
+                async move { self.caches.ask(&cache, item, &pieces, collection).await }
             });
             join_all(asked).await;
         }

@@ -2,16 +2,23 @@
 //! would cost its plotting time and earn nothing for as long as it lives.
 
 use super::collect::{Arrival, Check};
+use crate::roles::items::ParityCheck;
 use archiving::Kzg;
 use archiving::verification::{InvalidPiece, PieceToVerify, verify_pieces};
 use async_trait::async_trait;
 use cluster::ClusterClient;
 use cluster::contract::SegmentHeadersRequest;
+use farming::encoding::{PieceInput, SplitParityPiece};
 use parking_lot::Mutex;
 use primitives::rpc::MAX_SEGMENT_HEADERS_PER_REQUEST;
-use primitives::{SegmentCommitment, SegmentIndex};
+use primitives::{Piece, SegmentCommitment, SegmentIndex};
+use rayon::prelude::*;
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+
+/// Pieces checked together where some come with their parity: for as long there is their plain form, too, a megabyte each.
+const SPLIT_CHECKED_AT_ONCE: usize = 256;
 
 /// Commitments of segments, asked of controllers once each.
 #[derive(Debug)]
@@ -54,6 +61,7 @@ impl SegmentCommitments {
 /// costs more, to find out which.
 pub struct PieceCheck {
     kzg: Kzg,
+    parity: Arc<ParityCheck>,
     commitments: Arc<SegmentCommitments>,
     pool: Arc<rayon::ThreadPool>,
 }
@@ -61,7 +69,7 @@ pub struct PieceCheck {
 impl PieceCheck {
     /// Checks under this reference string in this pool.
     pub fn new(kzg: Kzg, commitments: Arc<SegmentCommitments>, pool: Arc<rayon::ThreadPool>) -> Self {
-        Self { kzg, commitments, pool }
+        Self { kzg, parity: Arc::default(), commitments, pool }
     }
 }
 
@@ -74,9 +82,10 @@ impl Check for PieceCheck {
             tracing::warn!("Pieces cannot be checked before a controller tells their segments' commitments");
             return Err(arrivals);
         }
-        let (kzg, pool) = (self.kzg.clone(), Arc::clone(&self.pool));
-        let checked =
-            tokio::task::spawn_blocking(move || pool.install(|| sort_out(&kzg, &commitments, arrivals)));
+        let (kzg, parity, pool) = (self.kzg.clone(), Arc::clone(&self.parity), Arc::clone(&self.pool));
+        let checked = tokio::task::spawn_blocking(move || {
+            pool.install(|| sort_out(&kzg, &parity, &commitments, arrivals))
+        });
         // Pieces lost in a defect are fetched again.
         Ok(checked.await.unwrap_or_default())
     }
@@ -85,28 +94,67 @@ impl Check for PieceCheck {
 /// The good ones among `arrivals`.
 fn sort_out(
     kzg: &Kzg,
+    parity: &ParityCheck,
     commitments: &HashMap<SegmentIndex, SegmentCommitment>,
     arrivals: Vec<Arrival>,
 ) -> Vec<Arrival> {
-    let pieces: Vec<_> = arrivals
-        .iter()
-        .map(|Arrival { index, piece, .. }| PieceToVerify {
-            piece,
-            segment_commitment: commitments[&index.segment_index()],
-            position: index.position(),
-        })
-        .collect();
-    let verdicts = verify_pieces(kzg, &pieces);
-    drop(pieces);
-    let good = |(arrival, verdict): (Arrival, Result<(), InvalidPiece>)| {
-        let Arrival { index, from, .. } = &arrival;
-        match verdict {
-            Ok(()) => Some(arrival),
-            Err(reason) => {
-                tracing::error!(%index, %from, "A piece does not belong to the history and is not used: {reason}");
-                None
+    let any_split = arrivals.iter().any(|arrival| matches!(arrival.piece, PieceInput::SplitParity(_)));
+    let at_once = if any_split { SPLIT_CHECKED_AT_ONCE } else { arrivals.len() };
+    let mut good = Vec::with_capacity(arrivals.len());
+    let mut arrivals = arrivals.into_iter().peekable();
+    while arrivals.peek().is_some() {
+        let part: Vec<Arrival> = arrivals.by_ref().take(at_once).collect();
+        let verdicts = verdicts(kzg, parity, commitments, &part);
+        for (arrival, verdict) in part.into_iter().zip(verdicts) {
+            let Arrival { index, from, .. } = &arrival;
+            match verdict {
+                Ok(()) => good.push(arrival),
+                Err(reason) => {
+                    tracing::error!(%index, %from, "A piece does not belong to the history and is not used: {reason}");
+                }
             }
         }
+    }
+    good
+}
+
+/// What is wrong with a piece in whichever form.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+enum BadItem {
+    #[error(transparent)]
+    Piece(#[from] InvalidPiece),
+    #[error("its parity chunks are not those of its record")]
+    Parity,
+}
+
+fn verdicts(
+    kzg: &Kzg,
+    parity: &ParityCheck,
+    commitments: &HashMap<SegmentIndex, SegmentCommitment>,
+    arrivals: &[Arrival],
+) -> Vec<Result<(), BadItem>> {
+    let plain: Vec<Cow<'_, Piece>> = arrivals.par_iter().map(|arrival| plain(&arrival.piece)).collect();
+    let to_verify = |(Arrival { index, .. }, piece): (&Arrival, _)| PieceToVerify {
+        piece,
+        segment_commitment: commitments[&index.segment_index()],
+        position: index.position(),
     };
-    arrivals.into_iter().zip(verdicts).filter_map(good).collect()
+    let pieces: Vec<_> = arrivals.iter().zip(plain.iter().map(|piece| &**piece)).map(to_verify).collect();
+    let with_parity = |(verdict, arrival): (Result<(), InvalidPiece>, &Arrival)| {
+        verdict?;
+        match &arrival.piece {
+            PieceInput::SplitParity(SplitParityPiece { extended, .. }) if !parity.is_extension(extended) => {
+                Err(BadItem::Parity)
+            }
+            _ => Ok(()),
+        }
+    };
+    verify_pieces(kzg, &pieces).into_par_iter().zip(arrivals).map(with_parity).collect()
+}
+
+fn plain(input: &PieceInput) -> Cow<'_, Piece> {
+    match input {
+        PieceInput::Piece(piece) => Cow::Borrowed(piece),
+        PieceInput::SplitParity(split) => Cow::Owned(split.piece()),
+    }
 }

@@ -1,8 +1,9 @@
 //! Fetches a set of pieces from sources in their order, again and again until all are there, and keeps what arrived.
 
 use async_trait::async_trait;
+use farming::encoding::PieceInput;
 use parking_lot::Mutex;
-use primitives::{Piece, PieceIndex};
+use primitives::PieceIndex;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,26 +15,24 @@ const RETRY_MIN: Duration = Duration::from_secs(15);
 const RETRY_MAX: Duration = Duration::from_secs(600);
 
 /// A piece that has arrived and has not been checked.
-#[derive(Debug)]
 pub struct Arrival {
     /// Its index.
     pub index: PieceIndex,
-    /// The piece.
-    pub piece: Piece,
+    /// The piece, in the form in which it came.
+    pub piece: PieceInput,
     /// Who gave it, for the log.
     pub from: Arc<str>,
     /// From the request that it came with to its arrival.
     pub took: Duration,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Arrived {
     unchecked: HashMap<PieceIndex, Arrival>,
-    good: HashMap<PieceIndex, Piece>,
+    good: HashMap<PieceIndex, PieceInput>,
 }
 
 /// Pieces that are wanted and those that have arrived.
-#[derive(Debug)]
 pub struct Collection {
     wanted: BTreeSet<PieceIndex>,
     arrived: Mutex<Arrived>,
@@ -46,7 +45,7 @@ impl Collection {
     }
 
     /// Enters a piece that was asked for at `asked`; one that nobody wants or that is there already is dropped.
-    pub fn put(&self, index: PieceIndex, piece: Piece, from: &Arc<str>, asked: Instant) {
+    pub fn put(&self, index: PieceIndex, piece: PieceInput, from: &Arc<str>, asked: Instant) {
         let mut arrived = self.arrived.lock();
         if self.wanted.contains(&index) && !arrived.good.contains_key(&index) {
             let arrival = Arrival { index, piece, from: Arc::clone(from), took: asked.elapsed() };
@@ -79,7 +78,7 @@ impl Collection {
     }
 
     /// What has arrived and was found good.
-    pub fn into_pieces(self) -> HashMap<PieceIndex, Piece> {
+    pub fn into_pieces(self) -> HashMap<PieceIndex, PieceInput> {
         self.arrived.into_inner().good
     }
 
@@ -178,6 +177,8 @@ async fn collect_all(sources: &[Box<dyn Source>], check: &dyn Check, collection:
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::roles::items;
+    use primitives::Piece;
     use tokio::time::Instant;
 
     /// Has some pieces, and others from some round on; remembers when it was asked.
@@ -207,10 +208,15 @@ mod tests {
                 if missing.contains(index) && round >= *from_round {
                     let mut piece = Piece::zeroed();
                     piece.as_bytes_mut()[0] = u8::from(self.lies);
-                    collection.put(PieceIndex(*index), piece, &"scripted".into(), super::Instant::now());
+                    let asked = super::Instant::now();
+                    collection.put(PieceIndex(*index), piece.into(), &"scripted".into(), asked);
                 }
             }
         }
+    }
+
+    fn first_byte(piece: &PieceInput) -> u8 {
+        items::into_piece(piece.clone()).as_bytes()[0]
     }
 
     /// Good pieces begin with a zero.
@@ -219,7 +225,7 @@ mod tests {
     #[async_trait]
     impl Check for FirstByte {
         async fn check(&self, mut arrivals: Vec<Arrival>) -> Result<Vec<Arrival>, Vec<Arrival>> {
-            arrivals.retain(|arrival| arrival.piece.as_bytes()[0] == 0);
+            arrivals.retain(|arrival| first_byte(&arrival.piece) == 0);
             Ok(arrivals)
         }
     }
@@ -261,7 +267,7 @@ mod tests {
         let collection = wanted(&[1, 2]);
         assert!(collect(&boxed(&[&liar, &honest]), &FirstByte, &collection, &CancellationToken::new()).await);
         assert_eq!(asked(&honest), [[1, 2]]);
-        assert!(collection.into_pieces().values().all(|piece| piece.as_bytes()[0] == 0));
+        assert!(collection.into_pieces().values().all(|piece| first_byte(piece) == 0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,7 @@
 
 use cluster::contract::{InstanceId, Role};
 use cluster::sharding::{Shard, ShardMap};
+use cluster::transfer::ItemType;
 use cluster::{MemberInfo, Members};
 use primitives::{Piece, PieceIndex};
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,8 @@ pub struct Cache {
     pub address: SocketAddr,
     /// What it is meant to hold.
     pub kind: CacheKind,
+    /// In which form it holds pieces; all caches give plain ones.
+    pub holds: ItemType,
 }
 
 /// Knows the caches that are there now.
@@ -56,7 +59,8 @@ impl CacheDirectory for watch::Receiver<Arc<Members>> {
                 Role::FullPieceShardedCache => CacheKind::Full,
                 _ => return None,
             };
-            Some(Cache { instance: member.instance, address: member.address?.0, kind })
+            let address = member.address?.0;
+            Some(Cache { instance: member.instance, address, kind, holds: member.holds.0 })
         };
         members.all().iter().filter_map(cache).collect()
     }
@@ -180,7 +184,7 @@ mod tests {
 
     fn cache(id: u128, kind: CacheKind) -> Cache {
         let address = SocketAddr::from(([10, 0, 0, id as u8], 9950));
-        Cache { instance: InstanceId(Ulid(id)), address, kind }
+        Cache { instance: InstanceId(Ulid(id)), address, kind, holds: ItemType::Piece }
     }
 
     fn pieces(count: u64) -> BTreeSet<PieceIndex> {

@@ -1,6 +1,7 @@
 //! Pieces that no cache has: recovered from others of their segment, or asked of a controller.
 
 use super::collect::{Check, Collection, Source};
+use crate::roles::items;
 use archiving::Kzg;
 use archiving::reconstruction::reconstruct_pieces;
 use async_trait::async_trait;
@@ -23,7 +24,7 @@ const REQUESTS_MAX: usize = 256;
 
 /// Recovers missing pieces from any 128 others of their segments, one segment at a time.
 pub struct Reconstruction {
-    /// Where the others come from.
+    /// Where the others come from, as plain pieces.
     pub sources: Vec<Box<dyn Source>>,
     /// Tells good pieces from bad ones.
     pub check: Arc<dyn Check>,
@@ -52,7 +53,7 @@ impl Reconstruction {
             let collection = Collection::new(part.iter().copied().collect());
             super::collect::ask_around(&self.sources, &*self.check, &collection).await;
             for (index, piece) in collection.into_pieces() {
-                places[index.position()] = Some(piece);
+                places[index.position()] = Some(items::into_piece(piece));
                 found += 1;
             }
             if found >= NEEDED {
@@ -85,7 +86,7 @@ impl Source for Reconstruction {
             match recovery.await {
                 Ok(Ok(pieces)) => {
                     for (index, piece) in segment.piece_indices().zip(pieces) {
-                        collection.put(index, piece, &from, begun);
+                        collection.put(index, piece.into(), &from, begun);
                     }
                 }
                 Ok(Err(error)) => tracing::error!(%segment, "A segment cannot be recovered: {error}"),
@@ -114,7 +115,7 @@ impl Source for Controllers {
         let requests = missing.into_iter().map(|index| async move {
             let asked = Instant::now();
             match self.client.request(&PieceRequest { index }).await {
-                Ok(Some(piece)) => collection.put(index, piece, from, asked),
+                Ok(Some(piece)) => collection.put(index, piece.into(), from, asked),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%index, "No piece from a controller: {error}"),
             }

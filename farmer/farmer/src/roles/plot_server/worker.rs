@@ -10,7 +10,7 @@ use crate::shutdown::Shutdown;
 use farming::encoding::{EncodeError, EncodedSector, PieceInput, SectorEncoder, SectorPlan};
 use parking_lot::Mutex;
 use primitives::hashes::blake3_hash;
-use primitives::{Blake3Hash, Piece, PieceIndex, PieceOffset};
+use primitives::{Blake3Hash, PieceIndex, PieceOffset};
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -210,11 +210,11 @@ enum MakeError {
 /// Pieces by offset; each is kept until its last offset has taken it.
 struct Pieces {
     indices: Vec<PieceIndex>,
-    left: Mutex<HashMap<PieceIndex, (Piece, usize)>>,
+    left: Mutex<HashMap<PieceIndex, (PieceInput, usize)>>,
 }
 
 impl Pieces {
-    fn new(indices: Vec<PieceIndex>, pieces: HashMap<PieceIndex, Piece>) -> Self {
+    fn new(indices: Vec<PieceIndex>, pieces: HashMap<PieceIndex, PieceInput>) -> Self {
         let mut left: HashMap<_, _> = pieces.into_iter().map(|(index, piece)| (index, (piece, 0))).collect();
         for index in &indices {
             left.get_mut(index).expect("the collection is complete").1 += 1;
@@ -227,9 +227,7 @@ impl Pieces {
         let mut left = self.left.lock();
         let (piece, uses) = left.get_mut(&index).expect("each offset takes its piece once");
         *uses -= 1;
-        let piece =
-            if *uses == 0 { left.remove(&index).expect("it was found above").0 } else { piece.clone() };
-        piece.into()
+        if *uses == 0 { left.remove(&index).expect("it was found above").0 } else { piece.clone() }
     }
 }
 

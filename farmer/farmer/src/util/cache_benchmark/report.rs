@@ -2,11 +2,13 @@
 
 use super::tally::Tally;
 use crate::cli::CacheBenchmarkArguments;
-use crate::roles::Error;
+use crate::roles::{Error, items};
 use crate::util::output::{bytes, per_second, rounded};
-use primitives::{Piece, PieceIndex};
+use farming::encoding::PieceInput;
+use piece_store::ItemKind;
+use primitives::PieceIndex;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 use std::time::Duration;
 
@@ -15,13 +17,32 @@ use std::time::Duration;
 pub(super) struct Epoch {
     /// Pieces that came and were good.
     pub(super) pieces: u64,
+    /// Those of them that came with their parity.
+    pub(super) split_parity: u64,
+    /// Bytes of all of them.
+    pub(super) bytes: u64,
     /// Wall time.
     pub(super) time: Duration,
 }
 
 impl Epoch {
-    fn bytes(&self) -> u64 {
-        self.pieces * Piece::SIZE as u64
+    /// What was fetched, without the time.
+    pub(super) fn of(pieces: &HashMap<PieceIndex, PieceInput>) -> Self {
+        let split = |piece: &&PieceInput| matches!(piece, PieceInput::SplitParity(_));
+        Self {
+            pieces: pieces.len() as u64,
+            split_parity: pieces.values().filter(split).count() as u64,
+            bytes: pieces.values().map(|piece| items::size(piece) as u64).sum(),
+            time: Duration::ZERO,
+        }
+    }
+
+    /// Adds all figures of another.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.pieces += other.pieces;
+        self.split_parity += other.split_parity;
+        self.bytes += other.bytes;
+        self.time += other.time;
     }
 
     fn pieces_per_second(&self) -> f64 {
@@ -29,13 +50,14 @@ impl Epoch {
     }
 
     fn gigabytes_per_second(&self) -> f64 {
-        per_second(self.bytes() as f64 / 1e9, self.time)
+        per_second(self.bytes as f64 / 1e9, self.time)
     }
 
     fn to_json(self) -> Value {
         json!({
             "pieces": self.pieces,
-            "bytes": self.bytes(),
+            "split_parity_pieces": self.split_parity,
+            "bytes": self.bytes,
             "seconds": rounded(self.time.as_secs_f64()),
             "pieces_per_second": rounded(self.pieces_per_second()),
             "gigabytes_per_second": rounded(self.gigabytes_per_second()),
@@ -62,11 +84,9 @@ fn milliseconds(time: Duration) -> f64 {
 
 impl Report<'_> {
     fn total(&self) -> Epoch {
-        let add = |sum: Epoch, epoch: &Epoch| Epoch {
-            pieces: sum.pieces + epoch.pieces,
-            time: sum.time + epoch.time,
-        };
-        self.epochs.iter().fold(Epoch::default(), add)
+        let mut total = Epoch::default();
+        self.epochs.iter().for_each(|epoch| total.add(epoch));
+        total
     }
 
     fn arrived(&self) -> u64 {
@@ -93,7 +113,7 @@ impl Report<'_> {
         let latencies = &self.tally.latencies;
         let mut value = self.total().to_json();
         value["version"] = 1.into();
-        value["cache_item_type"] = "piece".into();
+        value["cache_item_type"] = ItemKind::from(self.arguments.cache_item_type).name().into();
         value["sectors"] = self.arguments.sectors.get().into();
         value["epochs"] = self.epochs.iter().map(|epoch| epoch.to_json()).collect();
         value["latency_ms"] = json!({
@@ -116,9 +136,10 @@ impl Report<'_> {
         let mut text = String::new();
         let line = |epoch: &Epoch| {
             format!(
-                "{} pieces, {} in {:.2} s: {:.1} pieces/s, {:.3} GB/s",
+                "{} pieces, {} with their parity, {} in {:.2} s: {:.1} pieces/s, {:.3} GB/s",
                 epoch.pieces,
-                bytes(epoch.bytes()),
+                epoch.split_parity,
+                bytes(epoch.bytes),
                 epoch.time.as_secs_f64(),
                 epoch.pieces_per_second(),
                 epoch.gigabytes_per_second()

@@ -121,6 +121,7 @@ impl Check for WatchedCheck {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::roles::items;
     use crate::roles::piece_source::collect::ask_around;
     use primitives::{Piece, PieceIndex};
 
@@ -141,7 +142,7 @@ mod tests {
             for index in collection.missing().into_iter().filter(|index| index.0 < self.below) {
                 let mut piece = Piece::zeroed();
                 piece.as_bytes_mut()[0] = u8::from(self.lies);
-                collection.put(index, piece, &self.name.into(), Instant::now());
+                collection.put(index, piece.into(), &self.name.into(), Instant::now());
             }
         }
     }
@@ -151,7 +152,7 @@ mod tests {
     #[async_trait]
     impl Check for FirstByte {
         async fn check(&self, mut arrivals: Vec<Arrival>) -> Result<Vec<Arrival>, Vec<Arrival>> {
-            arrivals.retain(|arrival| arrival.piece.as_bytes()[0] == 0);
+            arrivals.retain(|arrival| items::into_piece(arrival.piece.clone()).as_bytes()[0] == 0);
             Ok(arrivals)
         }
     }

@@ -1,7 +1,7 @@
 //! What a piece store is and holds.
 
 use crate::util::output::bytes;
-use piece_store::{ItemKind, SlotContents, StoreInspection};
+use piece_store::{SlotContents, StoreInspection};
 use primitives::{PieceIndex, SegmentIndex};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -44,13 +44,6 @@ impl Contents {
     }
 }
 
-fn items(store: &StoreInspection) -> &'static str {
-    match store.items() {
-        ItemKind::Piece => "piece",
-        ItemKind::SplitParityPiece => "split-parity-piece",
-    }
-}
-
 fn kind(store: &StoreInspection) -> &'static str {
     if store.is_full() { "full" } else { "sharded" }
 }
@@ -67,7 +60,7 @@ pub(super) fn to_json(store: &StoreInspection) -> Value {
         "in_use": store.in_use(),
         "id": hex::encode(store.id()),
         "store": kind(store),
-        "items": items(store),
+        "items": store.items().name(),
         "genesis_hash": store.chain().map(|chain| chain.to_string()),
         "extents": store.extents(),
         "slots_per_extent": store.slots_per_extent(),
@@ -96,7 +89,7 @@ pub(super) fn to_text(store: &StoreInspection) -> String {
     say(format!(
         "  items    {} of type {}, {}; {} on the disk in {} extents",
         contents.pieces,
-        items(store),
+        store.items(),
         bytes(contents.pieces * store.items().size() as u64),
         bytes(store.disk_bytes()),
         store.extents()
