@@ -14,7 +14,7 @@ use farmer::roles::piece_source::directory::CacheKind;
 use farming::identity::is_reward_signature_valid;
 use farming::plot::{Farm, FarmMode, FarmOptions, PLOT_FILE};
 use primitives::{Blake3Hash, SectorGeometry, SegmentIndex};
-use proxy::CuttingProxy;
+use proxy::{Fault, FaultyProxy};
 use roles::{Client, ProofServer, Server};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ async fn a_farm_is_plotted_farms_is_replotted_and_repaired() {
     let (liar, lying) = start_cache(&secret, &node, CacheKind::Sharded { capacity: 1000 }, true).await;
     let (honest, full) = start_cache(&secret, &node, CacheKind::Full, false).await;
     let base = tempfile::tempdir().unwrap();
-    let proxy = CuttingProxy::start(1_300_000).await;
+    let proxy = FaultyProxy::start(Fault::CutOnce, 1_300_000).await;
     let server =
         Server::start(&nats, &secret, &srs_cache, base.path(), vec![lying, full], Some(proxy.address()))
             .await;
@@ -80,7 +80,7 @@ async fn a_farm_is_plotted_farms_is_replotted_and_repaired() {
     let sector = SectorGeometry::new(PIECES_IN_SECTOR).sector_size() as u64;
     let sent = proxy.sent();
     assert!(
-        proxy.cuts() == 1 && sent < u64::from(SECTORS) * (sector + 200_000) + 1_300_000,
+        proxy.faults() == 1 && sent < u64::from(SECTORS) * (sector + 200_000) + 1_300_000,
         "not resumed: {sent} bytes"
     );
 

@@ -8,11 +8,16 @@ mod fetch;
 mod full_disk;
 #[path = "roles_plot/items.rs"]
 mod items;
+#[path = "roles_plot/proxy.rs"]
+mod proxy;
 mod roles_support;
+#[path = "roles_plot/slow_cache.rs"]
+mod slow_cache;
 #[path = "roles_plot/world.rs"]
 mod world;
 
 use archiving::SrsKind;
+use archiving::archiver::ArchivedSegment;
 use cluster::contract::{
     FarmId, InstanceId, Lease, LeaseKey, OfferReply, OfferRequest, PlotProgress, ProgressRequest, Role,
     SpoolRequest,
@@ -21,13 +26,15 @@ use cluster::testing::NatsServer;
 use cluster::transfer::{Connection, TransferServer};
 use cluster::{ClusterClient, ClusterSecret, MemberInfo, Membership};
 use farmer::roles::piece_source::directory::CacheKind;
+use farming::encoding::{SectorEncoder, SectorPlan};
 use fetch::fetch_sector;
 use primitives::hashes::blake3_hash;
 use primitives::rpc::GenesisHash;
-use primitives::{PublicKey, SectorGeometry};
+use primitives::{PieceOffset, PublicKey, SectorGeometry};
 use roles_support::{RoleProcess, free_address};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 use world::{Controller, Node, archive, development_kzg, eventually, start_cache};
 
@@ -116,6 +123,35 @@ impl Test {
     async fn fetch(&self, lease: &Lease) -> Vec<u8> {
         fetch_sector(&self.secret, lease).await
     }
+
+    async fn acknowledge(&self, lease: &Lease) {
+        let connecting = Connection::open(lease.address.0, &self.secret, InstanceId::generate());
+        connecting.await.unwrap().acknowledge_sector(&lease.key).await.unwrap();
+    }
+
+    /// Has a sector plotted, again and again, until what it was to show has been seen: a server knows a new cache after two
+    /// heartbeats. Every one has to be the one that is encoded here from plain pieces.
+    async fn plot_until(&self, offer: &OfferRequest, seen: impl Fn() -> bool) {
+        let expected = encoded(offer, &self.node.segments[0]);
+        for _ in 0..30 {
+            let lease = self.lease(offer).await;
+            assert!(self.fetch(&lease).await == expected, "the sector is another one");
+            self.acknowledge(&lease).await;
+            if seen() {
+                return;
+            }
+        }
+        panic!("it was not seen");
+    }
+}
+
+/// The sector of an offer, of pieces of the first segment.
+fn encoded(offer: &OfferRequest, segment: &ArchivedSegment) -> Vec<u8> {
+    let OfferRequest { public_key, sector_index, protocol_info, pieces_in_sector, .. } = *offer;
+    let plan = SectorPlan::new(public_key, sector_index, pieces_in_sector, protocol_info).unwrap();
+    let piece = |offset: PieceOffset| Ok(segment.pieces[plan.piece_index(offset).position()].clone().into());
+    let encoded = SectorEncoder::cpu(2).encode(&plan, &piece, &|_| (), &AtomicBool::new(false));
+    encoded.unwrap().to_bytes()
 }
 
 fn spool_files(base_path: &Path) -> Vec<String> {

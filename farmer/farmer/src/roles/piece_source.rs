@@ -2,12 +2,18 @@
 
 pub mod caches;
 pub mod check;
-pub mod collect;
+pub mod collection;
 pub mod directory;
+pub mod flights;
+pub mod hedging;
 pub mod recovery;
+pub mod round;
+pub mod sources;
 
 pub use check::{PieceCheck, SegmentCommitments};
-pub use collect::{Arrival, Check, Collection, Source, collect};
+pub use collection::{Arrival, Collection, Fetch};
+pub use hedging::FetchMetrics;
+pub use sources::{Check, PieceSources, Source};
 
 use archiving::Kzg;
 use async_trait::async_trait;
@@ -15,6 +21,8 @@ use caches::{CacheSource, Caches};
 use cluster::ClusterClient;
 use cluster::transfer::ItemType;
 use directory::{Selection, local_addresses};
+use flights::Flights;
+use hedging::Hedging;
 use recovery::{Controllers, Reconstruction};
 use std::sync::Arc;
 
@@ -25,14 +33,8 @@ pub struct SourceOptions {
     pub form: ItemType,
     /// Caches of this host are asked first, for all they hold.
     pub priority_cache: bool,
-}
-
-/// Where pieces come from, and how it is known that they are good.
-pub struct PieceSources {
-    /// In the order in which they are asked.
-    pub sources: Vec<Box<dyn Source>>,
-    /// Tells good pieces from bad ones.
-    pub check: Arc<dyn Check>,
+    /// What is counted.
+    pub metrics: FetchMetrics,
 }
 
 impl PieceSources {
@@ -48,9 +50,14 @@ impl PieceSources {
         let commitments = Arc::new(SegmentCommitments::new(client.clone()));
         let check: Arc<dyn Check> = Arc::new(PieceCheck::new(kzg.clone(), commitments, Arc::clone(pool)));
         let (caches, selections) = (Arc::new(caches), selections(options.priority_cache));
+        let hedging = Arc::new(Hedging::new(options.metrics.clone()));
         let reconstruction = Reconstruction {
-            sources: cache_sources(&caches, &selections, ItemType::Piece),
-            check: Arc::clone(&check),
+            others: Self {
+                sources: cache_sources(&caches, &selections, ItemType::Piece),
+                check: Arc::clone(&check),
+                hedging: Arc::clone(&hedging),
+                flights: Flights::default(),
+            },
             kzg: kzg.clone(),
             pool: Arc::clone(pool),
             turn: tokio::sync::Mutex::default(),
@@ -58,14 +65,15 @@ impl PieceSources {
         let mut sources = cache_sources(&caches, &selections, options.form);
         sources.push(Box::new(reconstruction));
         sources.push(Box::new(Controllers { client: client.clone() }));
-        Self { sources, check }
+        Self { sources, check, hedging, flights: Flights::default() }
     }
 
     /// The caches alone, in the order of the design, and no check but that of the transfer, which compares every piece with
     /// the hash that its cache has stored: for measurements without a reference string.
     pub fn caches_only(caches: Caches, options: &SourceOptions) -> Self {
         let sources = cache_sources(&Arc::new(caches), &selections(options.priority_cache), options.form);
-        Self { sources, check: Arc::new(AsTransferred) }
+        let hedging = Arc::new(Hedging::new(options.metrics.clone()));
+        Self { sources, check: Arc::new(AsTransferred), hedging, flights: Flights::default() }
     }
 }
 

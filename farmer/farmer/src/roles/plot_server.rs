@@ -115,8 +115,11 @@ fn workshop(
     let threads = arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024);
     // An encoding keeps its threads until its sector is finished: the next sector's pieces are not to wait for that.
     let checks = nice_pool("checker", threads)?;
-    let options =
-        SourceOptions { form: ItemType::SplitParityPiece, priority_cache: arguments.priority_cache };
+    let options = SourceOptions {
+        form: ItemType::SplitParityPiece,
+        priority_cache: arguments.priority_cache,
+        metrics: desk.metrics().fetching.clone(),
+    };
     Ok(Arc::new(Workshop {
         desk: Arc::clone(desk),
         pieces: PieceSources::new(client, kzg, caches, &checks, &options),

@@ -8,9 +8,8 @@ use crate::cli::{CacheBenchmarkArguments, NatsArguments, SrsArguments};
 use crate::roles::Error;
 use crate::roles::context::{load_reference_string, load_tls};
 use crate::roles::piece_source::caches::Caches;
-use crate::roles::piece_source::collect::ask_around;
 use crate::roles::piece_source::directory::{CacheDirectory, CacheKind};
-use crate::roles::piece_source::{Collection, PieceSources, SourceOptions};
+use crate::roles::piece_source::{Collection, FetchMetrics, PieceSources, SourceOptions};
 use crate::roles::plot_server::worker::WORKERS;
 use crate::util::{connect, output};
 use archiving::Kzg;
@@ -61,7 +60,8 @@ pub async fn run(
     let tls = load_tls(&nats.tls)?;
     let credentials = Credentials { secret: secret(nats, &client).await?, tls };
     let pool = TransferPool::new(credentials, InstanceId::generate());
-    let pieces = sources(&client, kzg.as_ref(), Caches::new(Arc::new(members), pool), &arguments)?;
+    let metrics = FetchMetrics::default();
+    let pieces = sources(&client, kzg.as_ref(), Caches::new(Arc::new(members), pool), &arguments, &metrics)?;
 
     let per_sector = u64::from(info.protocol_info.max_pieces_in_sector);
     let total = per_sector * (arguments.sectors.get() * arguments.epoch.get()) as u64;
@@ -75,6 +75,7 @@ pub async fn run(
         first: usize::from(!has_sharded && !arguments.priority_cache),
         tally: Tally::default(),
         epochs: Vec::new(),
+        fetching: metrics,
         lost: BTreeSet::new(),
     };
     for _ in 0..arguments.epoch.get() {
@@ -101,7 +102,7 @@ async fn run_epoch(
     let started = Instant::now();
     let fetching = sectors.into_iter().map(|wanted| async move {
         let collection = Collection::new(wanted.clone());
-        ask_around(&pieces.sources, &*pieces.check, &collection).await;
+        pieces.ask_around(&collection).await;
         let there = collection.into_pieces();
         let lost: Vec<PieceIndex> = wanted.into_iter().filter(|index| !there.contains_key(index)).collect();
         (Epoch::of(&there), lost)
@@ -132,9 +133,13 @@ fn sources(
     kzg: Option<&Kzg>,
     caches: Caches,
     arguments: &CacheBenchmarkArguments,
+    metrics: &FetchMetrics,
 ) -> Result<PieceSources, Error> {
-    let options =
-        SourceOptions { form: arguments.cache_item_type.into(), priority_cache: arguments.priority_cache };
+    let options = SourceOptions {
+        form: arguments.cache_item_type.into(),
+        priority_cache: arguments.priority_cache,
+        metrics: metrics.clone(),
+    };
     let Some(kzg) = kzg else {
         tracing::warn!(
             "Without --srs (or --dev-srs-cache) pieces are compared with their hashes and not with the chain, and none is \

@@ -1,4 +1,5 @@
-//! A TCP proxy that cuts its first connection with data after so many bytes.
+//! A TCP proxy that fails after so many bytes of a connection.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -7,26 +8,37 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-pub struct CuttingProxy {
+/// What happens after so many bytes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// The first connection that comes so far is cut.
+    CutOnce,
+    /// Nothing more comes, of any connection.
+    Hang,
+}
+
+pub struct FaultyProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
 }
 
 struct Shared {
     target: Mutex<Option<u16>>,
-    cut_after: u64,
-    cuts: AtomicU64,
+    fault: Fault,
+    after: u64,
+    faults: AtomicU64,
     sent: AtomicU64,
 }
 
-impl CuttingProxy {
-    pub async fn start(cut_after: u64) -> Self {
+impl FaultyProxy {
+    pub async fn start(fault: Fault, after: u64) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             target: Mutex::default(),
-            cut_after,
-            cuts: AtomicU64::new(0),
+            fault,
+            after,
+            faults: AtomicU64::new(0),
             sent: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
@@ -47,8 +59,9 @@ impl CuttingProxy {
         *self.shared.target.lock() = Some(port);
     }
 
-    pub fn cuts(&self) -> u64 {
-        self.shared.cuts.load(Ordering::Relaxed)
+    /// Connections that met with the fault.
+    pub fn faults(&self) -> u64 {
+        self.shared.faults.load(Ordering::Relaxed)
     }
 
     /// Bytes sent to clients.
@@ -72,9 +85,18 @@ impl Shared {
             }
             sent += read as u64;
             self.sent.fetch_add(read as u64, Ordering::Relaxed);
-            if sent > self.cut_after && self.cuts.load(Ordering::Relaxed) == 0 {
-                self.cuts.fetch_add(1, Ordering::Relaxed);
-                break;
+            if sent > self.after {
+                match self.fault {
+                    Fault::CutOnce if self.faults.load(Ordering::Relaxed) > 0 => {}
+                    Fault::CutOnce => {
+                        self.faults.fetch_add(1, Ordering::Relaxed);
+                        break;
+                    }
+                    Fault::Hang => {
+                        self.faults.fetch_add(1, Ordering::Relaxed);
+                        std::future::pending::<()>().await;
+                    }
+                }
             }
         }
         up.abort();

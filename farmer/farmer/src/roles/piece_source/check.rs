@@ -1,7 +1,8 @@
 //! Checks pieces against the commitments of their segments: a cache may be damaged or lie, and a sector of bad pieces
 //! would cost its plotting time and earn nothing for as long as it lives.
 
-use super::collect::{Arrival, Check};
+use super::collection::Arrival;
+use super::sources::Check;
 use crate::roles::items::ParityCheck;
 use archiving::Kzg;
 use archiving::verification::{InvalidPiece, PieceToVerify, verify_pieces};

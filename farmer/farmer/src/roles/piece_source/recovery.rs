@@ -1,6 +1,7 @@
 //! Pieces that no cache has: recovered from others of their segment, or asked of a controller.
 
-use super::collect::{Check, Collection, Source};
+use super::collection::{Collection, Fetch};
+use super::sources::{PieceSources, Source};
 use crate::roles::items;
 use archiving::Kzg;
 use archiving::reconstruction::reconstruct_pieces;
@@ -24,10 +25,8 @@ const REQUESTS_MAX: usize = 256;
 
 /// Recovers missing pieces from any 128 others of their segments, one segment at a time.
 pub struct Reconstruction {
-    /// Where the others come from, as plain pieces.
-    pub sources: Vec<Box<dyn Source>>,
-    /// Tells good pieces from bad ones.
-    pub check: Arc<dyn Check>,
+    /// Where the others come from, as plain pieces. It shares no requests with those that wait for this.
+    pub others: PieceSources,
     /// For commitments and witnesses.
     pub kzg: Kzg,
     /// Where it is computed.
@@ -51,7 +50,7 @@ impl Reconstruction {
         let (first, rest) = others.split_at(NEEDED.min(others.len()));
         for part in [first, rest] {
             let collection = Collection::new(part.iter().copied().collect());
-            super::collect::ask_around(&self.sources, &*self.check, &collection).await;
+            self.others.ask_around(&collection).await;
             for (index, piece) in collection.into_pieces() {
                 places[index.position()] = Some(items::into_piece(piece));
                 found += 1;
@@ -71,9 +70,9 @@ impl Source for Reconstruction {
         "reconstruction"
     }
 
-    async fn fetch(&self, collection: &Collection) {
+    async fn fetch(&self, fetch: &Fetch<'_>) {
         let _turn = self.turn.lock().await;
-        let missing = collection.missing();
+        let missing = fetch.missing();
         let segments: BTreeSet<_> = missing.iter().map(|index| index.segment_index()).collect();
         let from: Arc<str> = "reconstruction".into();
         for segment in segments.into_iter().take(SEGMENTS_MAX) {
@@ -86,7 +85,7 @@ impl Source for Reconstruction {
             match recovery.await {
                 Ok(Ok(pieces)) => {
                     for (index, piece) in segment.piece_indices().zip(pieces) {
-                        collection.put(index, piece.into(), &from, begun);
+                        fetch.put(index, piece, &from, begun);
                     }
                 }
                 Ok(Err(error)) => tracing::error!(%segment, "A segment cannot be recovered: {error}"),
@@ -108,14 +107,18 @@ impl Source for Controllers {
         "controllers"
     }
 
-    async fn fetch(&self, collection: &Collection) {
+    fn is_quick(&self) -> bool {
+        true
+    }
+
+    async fn fetch(&self, fetch: &Fetch<'_>) {
         let from: Arc<str> = "a controller".into();
         let from = &from;
-        let missing: Vec<_> = collection.missing().into_iter().take(REQUESTS_MAX).collect();
+        let missing: Vec<_> = fetch.missing().into_iter().take(REQUESTS_MAX).collect();
         let requests = missing.into_iter().map(|index| async move {
             let asked = Instant::now();
             match self.client.request(&PieceRequest { index }).await {
-                Ok(Some(piece)) => collection.put(index, piece.into(), from, asked),
+                Ok(Some(piece)) => fetch.put(index, piece, from, asked),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(%index, "No piece from a controller: {error}"),
             }

@@ -1,5 +1,6 @@
 //! What a plot-server counts.
 
+use crate::roles::piece_source::FetchMetrics;
 use crate::status::Status;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -18,6 +19,8 @@ pub struct Metrics {
     pub records_encoded: Counter,
     /// Pieces fetched.
     pub pieces_downloaded: Counter,
+    /// How they were fetched.
+    pub fetching: FetchMetrics,
     /// Sectors in the spool.
     pub spool_sectors: Gauge,
     /// Seconds from the first record of a sector to the last.
@@ -35,6 +38,7 @@ impl Metrics {
             sectors_delivered: status.counter("sectors_delivered", "Sectors that plot-clients have stored"),
             records_encoded: status.counter("records_encoded", "Records encoded"),
             pieces_downloaded: status.counter("pieces_downloaded", "Pieces fetched"),
+            fetching: FetchMetrics::new(status),
             spool_sectors: status.gauge("spool_sectors", "Finished sectors in the spool"),
             encoding_seconds: status.histogram_seconds("sector_encoding_seconds", "Time to encode a sector"),
             downloading_seconds: status

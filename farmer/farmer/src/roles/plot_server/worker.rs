@@ -5,7 +5,7 @@
 use super::desk::{Desk, Work};
 use super::leases::{Failure, SectorRequest};
 use super::spool::{BLOCK_SIZE, PartialSector, SpoolError, SpooledSector};
-use crate::roles::piece_source::{Collection, PieceSources, collect};
+use crate::roles::piece_source::{Collection, PieceSources};
 use crate::shutdown::Shutdown;
 use farming::encoding::{EncodeError, EncodedSector, PieceInput, SectorEncoder, SectorPlan};
 use parking_lot::Mutex;
@@ -121,7 +121,6 @@ impl Workshop {
         let indices = plan.piece_indexes();
         let collection = Collection::new(indices.iter().copied().collect());
         let started = Instant::now();
-        let PieceSources { sources, check } = &self.pieces;
         let watch = async {
             loop {
                 tokio::time::sleep(POLL).await;
@@ -129,7 +128,7 @@ impl Workshop {
             }
         };
         let complete = tokio::select! {
-            complete = collect(sources, &**check, &collection, &work.cancelled) => complete,
+            complete = self.pieces.collect(&collection, &work.cancelled) => complete,
             () = watch => false,
         };
         if !complete {

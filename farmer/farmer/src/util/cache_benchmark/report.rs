@@ -2,6 +2,7 @@
 
 use super::tally::Tally;
 use crate::cli::CacheBenchmarkArguments;
+use crate::roles::piece_source::FetchMetrics;
 use crate::roles::{Error, items};
 use crate::util::output::{bytes, per_second, rounded};
 use farming::encoding::PieceInput;
@@ -74,6 +75,7 @@ pub(super) struct Report<'a> {
     pub(super) first: usize,
     pub(super) tally: Tally,
     pub(super) epochs: Vec<Epoch>,
+    pub(super) fetching: FetchMetrics,
     /// Pieces that nobody had.
     pub(super) lost: BTreeSet<PieceIndex>,
 }
@@ -125,6 +127,9 @@ impl Report<'_> {
         value["sources"] = sources.collect();
         value["misses"] = self.tally.misses(self.first).into();
         value["retries"] = self.tally.retries(self.first).into();
+        value["hedged"] = self.fetching.hedged.get().into();
+        value["hedges_won"] = self.fetching.hedges_won.get().into();
+        value["shared"] = self.fetching.shared.get().into();
         value["rejected"] = self.rejected().into();
         value["failed"] = self.lost.len().into();
         value["checked_against"] = if self.checked { "chain" } else { "hashes" }.into();
@@ -168,6 +173,14 @@ impl Report<'_> {
         for (name, source) in self.tally.sources.iter().filter(|(_, source)| source.asked > 0) {
             say(format!("{name}: asked for {} pieces, gave {}", source.asked, source.given));
         }
+        let FetchMetrics { hedged, hedges_won, shared } = &self.fetching;
+        say(format!(
+            "asked of a second cache because the first was late: {}, of which {} came from there first; fetched once for \
+             several sectors: {}",
+            hedged.get(),
+            hedges_won.get(),
+            shared.get()
+        ));
         let check = if self.checked { "the chain" } else { "their hashes only" };
         say(format!(
             "misses {}, retries {}, rejected {}, failed {}; compared with {check} ({:.2} s)",

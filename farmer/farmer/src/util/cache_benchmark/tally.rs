@@ -1,6 +1,6 @@
 //! What a benchmark of the caches sees: the sources and the check of plotting, watched.
 
-use crate::roles::piece_source::{Arrival, Check, Collection, PieceSources, Source};
+use crate::roles::piece_source::{Arrival, Check, Fetch, PieceSources, Source};
 use crate::util::latencies::Latencies;
 use async_trait::async_trait;
 use indicatif::ProgressBar;
@@ -54,13 +54,14 @@ impl Tally {
 
 /// Has sources and check watched; what they see goes to the tally, what arrives moves the bar.
 pub fn watch(pieces: PieceSources, tally: &Arc<Mutex<Tally>>, bar: &ProgressBar) -> PieceSources {
-    let PieceSources { sources, check } = pieces;
+    let PieceSources { sources, check, hedging, flights } = pieces;
     tally.lock().sources = sources.iter().map(|source| (source.name(), Asked::default())).collect();
     let watched = |(place, inner)| -> Box<dyn Source> {
         Box::new(Watched { inner, place, tally: Arc::clone(tally), bar: bar.clone() })
     };
     let sources = sources.into_iter().enumerate().map(watched).collect();
-    PieceSources { sources, check: Arc::new(WatchedCheck { inner: check, tally: Arc::clone(tally) }) }
+    let check = Arc::new(WatchedCheck { inner: check, tally: Arc::clone(tally) });
+    PieceSources { sources, check, hedging, flights }
 }
 
 struct Watched {
@@ -76,14 +77,29 @@ impl Source for Watched {
         self.inner.name()
     }
 
-    async fn fetch(&self, collection: &Collection) {
-        let asked = collection.missing().len() as u64;
-        self.inner.fetch(collection).await;
-        let given = asked - collection.missing().len() as u64;
-        self.bar.inc(given);
-        let (_, source) = &mut self.tally.lock().sources[self.place];
-        source.asked += asked;
-        source.given += given;
+    fn is_quick(&self) -> bool {
+        self.inner.is_quick()
+    }
+
+    async fn fetch(&self, fetch: &Fetch<'_>) {
+        self.tally.lock().sources[self.place].1.asked += fetch.missing().len() as u64;
+        let _given = CountGiven { watched: self, fetch, before: fetch.given() };
+        self.inner.fetch(fetch).await;
+    }
+}
+
+/// Counts what a source gave when it ends, or is given up because others were faster.
+struct CountGiven<'a, 'b> {
+    watched: &'a Watched,
+    fetch: &'a Fetch<'b>,
+    before: usize,
+}
+
+impl Drop for CountGiven<'_, '_> {
+    fn drop(&mut self) {
+        let given = (self.fetch.given() - self.before) as u64;
+        self.watched.bar.inc(given);
+        self.watched.tally.lock().sources[self.watched.place].1.given += given;
     }
 }
 
@@ -122,7 +138,9 @@ impl Check for WatchedCheck {
 mod tests {
     use super::*;
     use crate::roles::items;
-    use crate::roles::piece_source::collect::ask_around;
+    use crate::roles::piece_source::flights::Flights;
+    use crate::roles::piece_source::hedging::Hedging;
+    use crate::roles::piece_source::{Collection, FetchMetrics};
     use primitives::{Piece, PieceIndex};
 
     /// Gives the pieces below a number; the first byte of those of a liar is set.
@@ -138,11 +156,11 @@ mod tests {
             self.name
         }
 
-        async fn fetch(&self, collection: &Collection) {
-            for index in collection.missing().into_iter().filter(|index| index.0 < self.below) {
+        async fn fetch(&self, fetch: &Fetch<'_>) {
+            for index in fetch.missing().into_iter().filter(|index| index.0 < self.below) {
                 let mut piece = Piece::zeroed();
                 piece.as_bytes_mut()[0] = u8::from(self.lies);
-                collection.put(index, piece.into(), &self.name.into(), Instant::now());
+                fetch.put(index, piece, &self.name.into(), Instant::now());
             }
         }
     }
@@ -165,10 +183,12 @@ mod tests {
             Box::new(Gives { name: "copies", below: 9, lies: false }),
         ];
         let tally = Arc::default();
-        let pieces = PieceSources { sources, check: Arc::new(FirstByte) };
-        let PieceSources { sources, check } = watch(pieces, &tally, &ProgressBar::hidden());
+        let hedging = Arc::new(Hedging::new(FetchMetrics::default()));
+        let pieces =
+            PieceSources { sources, check: Arc::new(FirstByte), hedging, flights: Flights::default() };
+        let pieces = watch(pieces, &tally, &ProgressBar::hidden());
         let collection = Collection::new((0..10).map(PieceIndex).collect());
-        assert!(!ask_around(&sources, &*check, &collection).await);
+        assert!(!pieces.ask_around(&collection).await);
         let tally = tally.lock().clone();
         let asked = |asked, given| Asked { asked, given };
         assert_eq!(tally.sources, [("owners", asked(10, 6)), ("liar", asked(4, 2)), ("copies", asked(4, 3))]);
