@@ -1,5 +1,5 @@
 //! Pieces and a sector over loopback TCP, hashes checked. The reference moves both through NATS (farming §10); it has no
-//! figure of its own for it.
+//! figure of its own for it. `-- tls` measures the same by TLS, whose bytes are copied, encrypted and decrypted.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use bytes::Bytes;
@@ -10,6 +10,8 @@ use cluster::transfer::*;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use primitives::hashes::blake3_hash;
 use primitives::{Blake3Hash, HistorySize, Piece, PieceIndex, PublicKey};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use std::fs;
 use std::hint::black_box;
 use std::sync::Arc;
 use tokio::runtime::Runtime;
@@ -76,21 +78,44 @@ fn source() -> Arc<Source> {
     Arc::new(Source { piece, sector, manifest: Arc::new(manifest) })
 }
 
-fn transfers(criterion: &mut Criterion) {
+/// One certificate for both ends, of an authority made for it.
+fn tls() -> Tls {
+    let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let [cert_file, key_file, ca_file] = ["cert", "key", "ca"].map(|name| directory.path().join(name));
+    fs::write(&cert_file, params.signed_by(&key, &authority).unwrap().pem()).unwrap();
+    fs::write(&key_file, key.serialize_pem()).unwrap();
+    fs::write(&ca_file, authority.pem()).unwrap();
+    Tls::from_files(&cert_file, &key_file, &ca_file).unwrap()
+}
+
+fn plain(criterion: &mut Criterion) {
+    transfers(criterion, "transfer", None);
+}
+
+fn with_tls(criterion: &mut Criterion) {
+    transfers(criterion, "tls", Some(tls()));
+}
+
+fn transfers(criterion: &mut Criterion, group: &str, tls: Option<Tls>) {
     let runtime = Runtime::new().unwrap();
-    let (secret, _) = ClusterSecret::generate();
+    let credentials = Credentials { secret: ClusterSecret::generate().0, tls };
     let source = source();
     let options = ServerOptions {
         pieces: Some(Arc::clone(&source) as Arc<dyn PieceSource>),
         sectors: Some(source as Arc<dyn SectorSource>),
-        ..ServerOptions::new(secret.clone(), InstanceId::generate())
+        ..ServerOptions::new(&credentials, InstanceId::generate())
     };
     let address = "127.0.0.1:0".parse().unwrap();
     let server = runtime.block_on(TransferServer::start(address, options)).unwrap();
-    let opening = Connection::open(server.address(), &secret, InstanceId::generate());
+    let opening = Connection::open(server.address(), &credentials, InstanceId::generate());
     let mut connection = runtime.block_on(opening).unwrap();
 
-    let mut group = criterion.benchmark_group("transfer");
+    let mut group = criterion.benchmark_group(group);
     group.sample_size(20);
     let mut buffers = vec![vec![0; Piece::SIZE]; PIECES];
     group.throughput(Throughput::Bytes((PIECES * Piece::SIZE) as u64));
@@ -132,5 +157,5 @@ fn placement(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, transfers, placement);
+criterion_group!(benches, plain, with_tls, placement);
 criterion_main!(benches);
