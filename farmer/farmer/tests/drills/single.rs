@@ -1,12 +1,19 @@
 //! NATS servers, controllers, nodes, the proof-server: each killed, hung, cut off and started anew; two NATS servers at
 //! once.
 
-use crate::Drills;
 use crate::fault::Fault::{self, Cut, Hung, Killed, Restarted};
 use crate::fleet::{Fleet, LONE_CONTROLLER, LONE_NODE, SOURCE};
+use crate::{AFTER_HANG, Drills};
+use std::thread::sleep;
+use std::time::Duration;
 
+/// Slots that may be missed when two of three NATS servers hang or are cut off, a client's own among them: it gives up one after
+/// the other.
+const AFTER_TWO_HANG: usize = 12;
 /// How often something is moved that comes back.
 const MOVES: usize = 5;
+/// In this time those who lost their NATS server have another one.
+const MOVING: Duration = Duration::from_secs(2);
 
 pub fn all(drills: &mut Drills) {
     nats(drills);
@@ -24,6 +31,7 @@ fn elsewhere(fleet: &mut Fleet, find: impl Fn(&mut Fleet) -> String) -> String {
             return found;
         }
         fleet.terminate(&of_source);
+        sleep(MOVING);
         fleet.restart(&of_source);
     }
     panic!("{of_source} has it again after {MOVES} restarts");
@@ -67,8 +75,8 @@ fn nats(drills: &mut Drills) {
         ("two_nats_restarted", Restarted),
     ] {
         let what = if matches!(fault, Cut) { "the hosts of nats-1 and nats-2" } else { "nats-1 and nats-2" };
-        // Two at once are more than anything single.
-        drills.drill(name, Hung.may_miss(), |fleet| {
+        let missed = if matches!(fault, Hung | Cut) { AFTER_TWO_HANG } else { AFTER_HANG };
+        drills.drill(name, missed, |fleet| {
             elsewhere(fleet, |fleet| fleet.nats_of(6));
             fault.strike(fleet, &["nats-1", "nats-2"], &format!("{what}, the plot-client's among them"))
         });
