@@ -9,8 +9,9 @@ use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// How often the client pings its server.
-const PING_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the client pings its server; after two pings without an answer it turns to another one. A slot is a second, and
+/// what is sent meanwhile is lost (docs/adr/0005-nats-pings.md).
+const PING_INTERVAL: Duration = Duration::from_millis(500);
 /// How long one attempt to connect may take where there is nobody else to turn to.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same where there are other servers: one that hangs takes connections and says nothing, and is often the next to be
@@ -93,10 +94,7 @@ fn connect_options(name: &str, servers: usize, state: watch::Sender<ConnectionSt
         .connection_timeout(connect_timeout)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
         .max_reconnects(None)
-        .reconnect_delay_callback(|attempts| {
-            Duration::from_millis(100 * 2u64.saturating_pow(attempts.min(6) as u32))
-                .min(Duration::from_secs(4))
-        })
+        .reconnect_delay_callback(move |attempts| reconnect_delay(attempts, servers))
         .event_callback(move |event| {
             match &event {
                 Event::Connected => {
@@ -124,6 +122,12 @@ fn connect_options(name: &str, servers: usize, state: watch::Sender<ConnectionSt
             }
             std::future::ready(())
         })
+}
+
+/// How long to wait before the next attempt: hardly at all until every server has been tried, then longer and longer.
+fn reconnect_delay(attempts: usize, servers: usize) -> Duration {
+    let again = attempts.saturating_sub(servers).min(6) as u32;
+    Duration::from_millis(100 * 2u64.pow(again)).min(Duration::from_secs(4))
 }
 
 /// See [`ClusterClient::connect`].
@@ -201,6 +205,14 @@ mod tests {
     fn servers_given_twice_collapse() {
         let given = ["nats://a:4222,nats://b:4222".to_owned(), "nats://A:4222".to_owned(), "b".to_owned()];
         assert_eq!(names(&parse_servers(&given).unwrap()), ["a:4222", "b:4222"]);
+    }
+
+    #[test]
+    fn every_server_is_tried_at_once_and_then_more_and_more_seldom() {
+        let delays = |servers| (0..12).map(move |attempts| reconnect_delay(attempts, servers).as_millis());
+        assert!(delays(3).take(4).all(|delay| delay == 100));
+        assert!(delays(3).is_sorted());
+        assert_eq!(delays(3).next_back(), Some(4000));
     }
 
     #[test]

@@ -61,8 +61,8 @@ impl Bench {
     /// Wall and CPU time of a piece fetched over one connection.
     fn fetched(&self, path: &Path, held: ItemKind, item: ItemType) -> (Duration, Duration) {
         let indices = spread(STORED, self.plan.pieces.min(STORED as usize));
-        self.runtime.block_on(async {
-            let server = store::serve(&store::open(path, held), &self.secret).await;
+        let server = self.serving.block_on(store::serve(&store::open(path, held), &self.secret));
+        let fetched = self.fetching.block_on(async {
             let mut connection = self.connect(server.address()).await;
             let mut buffers = Buffers::new(item);
             let mut times = vec![buffers.fetch(&mut connection, &indices).await];
@@ -72,10 +72,10 @@ impl Bench {
             }
             let fetched = (self.plan.rounds * indices.len()) as u32;
             let cpu = (cpu() - begin) / fetched;
-            drop(connection);
-            server.drain(LONG).await;
             (median(times.split_off(1)) / indices.len() as u32, cpu)
-        })
+        });
+        self.serving.block_on(server.drain(LONG));
+        fetched
     }
 }
 

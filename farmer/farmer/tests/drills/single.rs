@@ -7,9 +7,6 @@ use crate::{AFTER_HANG, Drills};
 use std::thread::sleep;
 use std::time::Duration;
 
-/// Slots that may be missed when two of three NATS servers hang or are cut off, a client's own among them: it gives up one after
-/// the other.
-const AFTER_TWO_HANG: usize = 12;
 /// How often something is moved that comes back.
 const MOVES: usize = 5;
 /// In this time those who lost their NATS server have another one.
@@ -75,8 +72,7 @@ fn nats(drills: &mut Drills) {
         ("two_nats_restarted", Restarted),
     ] {
         let what = if matches!(fault, Cut) { "the hosts of nats-1 and nats-2" } else { "nats-1 and nats-2" };
-        let missed = if matches!(fault, Hung | Cut) { AFTER_TWO_HANG } else { AFTER_HANG };
-        drills.drill(name, missed, |fleet| {
+        drills.drill(name, AFTER_HANG, |fleet| {
             elsewhere(fleet, |fleet| fleet.nats_of(6));
             fault.strike(fleet, &["nats-1", "nats-2"], &format!("{what}, the plot-client's among them"))
         });
