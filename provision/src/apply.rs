@@ -4,6 +4,8 @@ mod build;
 mod executor;
 mod programs;
 
+pub use build::set_by_cargo_run;
+
 use crate::error::{Error, Problem, Result};
 use crate::events::{Event, Sink};
 use crate::facts::{self, HostFacts};

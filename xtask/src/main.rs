@@ -77,6 +77,7 @@ fn root() -> PathBuf {
 
 fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    provision::apply::set_by_cargo_run().for_each(|name| _ = command.env_remove(name));
     command.current_dir(root());
     command
 }

@@ -8,7 +8,7 @@
 use crate::Error;
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{BufReader, ErrorKind, Read};
+use std::io::{BufReader, ErrorKind, Read, Seek};
 use std::path::Path;
 
 /// Entries of a log, by their first byte.
@@ -65,23 +65,24 @@ pub(crate) fn log_numbers(path: &Path) -> std::io::Result<Vec<u32>> {
 pub(crate) fn check_logs(path: &Path, columns: usize, version: u32) -> Result<(), Error> {
     let unreadable =
         |error: std::io::Error| Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) };
-    let mut numbers = log_numbers(path).map_err(unreadable)?;
-    numbers.sort_unstable();
+    let mut logs = Vec::new();
+    for number in log_numbers(path).map_err(unreadable)? {
+        let name = format!("log{number}");
+        if let Some((first, file)) = open(&path.join(&name)).map_err(unreadable)? {
+            logs.push((first, name, file));
+        }
+    }
+    // A file whose records are in the tables is used again for later ones: files stand in no order of their numbers.
+    logs.sort_by_key(|(first, ..)| *first);
     let mut check = Check {
         path,
         columns,
         version,
         indices: HashMap::new(),
         tables: HashMap::new(),
-        headers: Vec::new(),
+        record: Record::default(),
     };
-    for number in numbers {
-        let log = format!("log{number}");
-        let file = match File::open(path.join(&log)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(unreadable(error)),
-        };
+    for (_, log, file) in logs {
         match check.log(BufReader::new(file)) {
             Ok(()) | Err(Stop::End) => {}
             Err(Stop::Unreadable(error)) => return Err(unreadable(error)),
@@ -89,6 +90,22 @@ pub(crate) fn check_logs(path: &Path, columns: usize, version: u32) -> Result<()
         }
     }
     Ok(())
+}
+
+/// A log at its beginning, and the number of its first record; none when it has no record.
+fn open(path: &Path) -> std::io::Result<Option<(u64, File)>> {
+    let begin = || -> std::io::Result<_> {
+        let mut file = File::open(path)?;
+        let mut begin = [0; 9];
+        file.read_exact(&mut begin)?;
+        file.rewind()?;
+        let [_, first @ ..] = begin;
+        Ok((u64::from_le_bytes(first), file))
+    };
+    match begin() {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::UnexpectedEof) => Ok(None),
+        opened => opened.map(Some),
+    }
 }
 
 /// Why the reading of a log ends.
@@ -108,7 +125,16 @@ struct Check<'a> {
     indices: HashMap<u8, u8>,
     /// Slots of each table of values: those that its file has, and those that the logs write.
     tables: HashMap<u16, u64>,
-    /// Headers of tables in the current record, with the slots that they say are filled and the last one removed.
+    /// What the current record writes, which stands in it in no order.
+    record: Record,
+}
+
+/// What can be judged only when all of a record is known. Of one without an end ParityDB applies nothing.
+#[derive(Default)]
+struct Record {
+    /// Highest slot that is written in each table of values.
+    highest: HashMap<u16, u64>,
+    /// Headers of tables, with the slots that they say are filled and the last one removed.
     headers: Vec<(u16, u64, u64)>,
 }
 
@@ -131,18 +157,17 @@ fn skip(log: &mut impl Read, count: u64) -> Result<(), Stop> {
 
 impl Check<'_> {
     fn log(&mut self, mut log: impl Read) -> Result<(), Stop> {
-        self.headers.clear();
         loop {
             let [kind] = bytes(&mut log)?;
             match kind {
                 kinds::BEGIN_RECORD => {
-                    self.headers.clear();
+                    self.record = Record::default();
                     bytes::<8>(&mut log)?;
                 }
                 kinds::INSERT_INDEX => self.insert_index(&mut log)?,
                 kinds::INSERT_VALUE => self.insert_value(&mut log)?,
                 kinds::END_RECORD => {
-                    self.check_headers()?;
+                    self.check_record()?;
                     bytes::<4>(&mut log)?;
                 }
                 kinds::DROP_TABLE => {
@@ -192,18 +217,13 @@ impl Check<'_> {
         self.check_column(table)?;
         let [column, tier] = table.to_be_bytes();
         let size = slot_size(tier);
-        let slots = self.slots(table);
-        *slots += 1;
-        let slots = *slots;
-        if slot >= slots + GROWTH / size {
-            return Err(Stop::Bad(format!(
-                "writes into slot {slot} of the values of class {tier} in column {column}, of which there are {slots} at most"
-            )));
-        }
+        *self.slots(table) += 1;
+        let highest = self.record.highest.entry(table).or_default();
+        *highest = slot.max(*highest);
         if slot == 0 {
             let removed = u64::from_le_bytes(bytes(log)?);
             let filled = u64::from_le_bytes(bytes(log)?);
-            self.headers.push((table, filled, removed));
+            self.record.headers.push((table, filled, removed));
             return Ok(());
         }
         let head: [u8; 2] = bytes(log)?;
@@ -221,9 +241,19 @@ impl Check<'_> {
         skip(log, length)
     }
 
-    /// What the headers of a record say is compared with what all of it writes.
-    fn check_headers(&mut self) -> Result<(), Stop> {
-        for (table, filled, removed) in std::mem::take(&mut self.headers) {
+    /// Slots and headers of a record are compared with what the file has and all of the record writes.
+    fn check_record(&mut self) -> Result<(), Stop> {
+        let Record { highest, headers } = std::mem::take(&mut self.record);
+        for (table, slot) in highest {
+            let [column, tier] = table.to_be_bytes();
+            let slots = *self.slots(table) + GROWTH / slot_size(tier);
+            if slot >= slots {
+                return Err(Stop::Bad(format!(
+                    "writes into slot {slot} of the values of class {tier} in column {column}, of which there are {slots} at most"
+                )));
+            }
+        }
+        for (table, filled, removed) in headers {
             let [column, tier] = table.to_be_bytes();
             let slots = *self.slots(table) + GROWTH / slot_size(tier);
             if filled > slots || removed >= filled.max(1) {
@@ -248,7 +278,50 @@ impl Check<'_> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    /// A record that writes these slots of the parts of values in column 5, in this order.
+    fn record(number: u64, slots: impl Iterator<Item = u64>) -> Vec<u8> {
+        let mut log = [&[kinds::BEGIN_RECORD][..], &number.to_le_bytes()].concat();
+        for slot in slots {
+            log.push(kinds::INSERT_VALUE);
+            log.extend(u16::from_be_bytes([5, TIERS]).to_le_bytes());
+            log.extend(slot.to_le_bytes());
+            log.extend(PARTS[1]);
+            log.resize(log.len() + (PART_SLOT_SIZE - SIZE_BYTES) as usize, 7);
+        }
+        log.extend([kinds::END_RECORD, 0, 0, 0, 0]);
+        log
+    }
+
+    fn judged(logs: &[Vec<u8>]) -> Result<(), Error> {
+        let directory = tempfile::tempdir().unwrap();
+        for (number, log) in logs.iter().enumerate() {
+            std::fs::write(directory.path().join(format!("log{number}")), log).unwrap();
+        }
+        check_logs(directory.path(), 13, 8)
+    }
+
+    #[test]
+    fn the_parts_of_a_long_value_come_in_any_order() {
+        judged(&[record(1, 1..2000)]).unwrap();
+        judged(&[record(1, (1..2000).rev())]).unwrap();
+        let error = judged(&[record(1, [1, 2, 2000].into_iter())]).unwrap_err().to_string();
+        assert!(
+            error.contains("log0 writes into slot 2000 of the values of class 255 in column 5"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn logs_are_read_in_the_order_of_their_records() {
+        let (first, second) = (record(1, 1..2000), record(2, 2000..2010));
+        judged(&[first.clone(), second.clone()]).unwrap();
+        judged(&[second.clone(), first]).unwrap();
+        judged(&[vec![], second[..8].to_vec()]).unwrap();
+        assert!(matches!(judged(&[second]), Err(Error::BadLog { .. })));
+    }
 
     #[test]
     fn slots_have_the_sizes_that_paritydb_gives_them() {

@@ -5,6 +5,7 @@ use crate::facts::BINARIES;
 use crate::transport::{Command, Local, Stream, Transport};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -36,6 +37,17 @@ struct Target {
     name: String,
 }
 
+/// Variables that `cargo run` set for this process. An inner cargo must not see them: build scripts that look at them, and all that
+/// depends on these, would be built anew each time.
+pub fn set_by_cargo_run() -> impl Iterator<Item = OsString> {
+    std::env::vars_os().map(|(name, _)| name).filter(|name| {
+        let name = name.to_string_lossy();
+        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+    })
+}
+
 pub(super) async fn cargo(workspace: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<Built> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo)
@@ -45,14 +57,7 @@ pub(super) async fn cargo(workspace: &Path, progress: &(dyn Fn(&str) + Sync)) ->
     for (package, binary) in BINARIES {
         command = command.args(["-p", package, "--bin", binary]);
     }
-    // What `cargo run` set for this process must not reach the inner cargo: some build scripts look at it.
-    let inherited = std::env::vars_os().map(|(name, _)| name).filter(|name| {
-        let name = name.to_string_lossy();
-        ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-    });
-    command.without.extend(inherited);
+    command.without.extend(set_by_cargo_run());
 
     let mut built = Built { executables: BTreeMap::new(), compiled: 0 };
     let mut on_line = |stream: Stream, line: &str| match stream {
