@@ -151,7 +151,7 @@ fn kill_and_stop_an_export(world: &World, node: &DevNode) {
     killed.kill();
 
     let mut stopped = start();
-    stopped.wait_for("Going on after the last stored segment");
+    stopped.wait_for("Archiving from here on");
     let ended = stopped.terminate();
     ended.failed_with(75, &["run the same command again"]);
     assert_eq!(ended.summary["complete"], false, "{}", ended.summary);
