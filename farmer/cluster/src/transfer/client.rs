@@ -16,13 +16,11 @@ use super::{CONNECT_TIMEOUT, FRAME_TIMEOUT, handshake};
 use crate::contract::InstanceId;
 use bytes::Buf;
 use primitives::Blake3Hash;
+use primitives::hashes::blake3_hash;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-
-/// Bytes of data that are read before they are hashed.
-const HASHED_AT_ONCE: usize = 128 * 1024;
 
 /// An authenticated connection to a server.
 ///
@@ -146,18 +144,14 @@ impl Connection {
         }
     }
 
-    /// Reads data into `buffer` and hashes it while it is still in the processor's cache.
+    /// Reads data into `buffer` and hashes it: in one go, which takes less time than in parts as they come (docs/benchmarks.md).
     async fn read_hashed(
         &mut self,
         buffer: &mut [u8],
         what: &'static str,
     ) -> Result<Blake3Hash, TransferError> {
-        let mut hasher = blake3::Hasher::new();
-        for part in buffer.chunks_mut(HASHED_AT_ONCE) {
-            self.read_exact(part, what).await?;
-            hasher.update(part);
-        }
-        Ok(Blake3Hash(*hasher.finalize().as_bytes()))
+        self.read_exact(buffer, what).await?;
+        Ok(blake3_hash(buffer))
     }
 
     async fn read_header(&mut self, what: &'static str) -> Result<Header, TransferError> {
