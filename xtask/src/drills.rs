@@ -1,18 +1,34 @@
-//! `cargo xtask drills`: the failure drills, and the table of `docs/book/drills.md` from what they measured.
+//! `cargo xtask drills`: the failure drills, and the tables of `docs/book/drills.md` from what they measured.
 
 use crate::cargo;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use std::fs::{read_to_string, write};
 use std::path::Path;
 use std::process::Command;
 
-/// The measured part of the document.
-const BEGIN: &str = "<!-- drills: written by cargo xtask drills -->\n";
-const END: &str = "<!-- end of drills -->\n";
-const HEAD: &str = "\
+/// A measured table of the document, between two comments that name it.
+struct Table {
+    /// As in the comments, and the name of the file of its rows.
+    name: &'static str,
+    head: &'static str,
+}
+
+const TABLES: [Table; 2] = [
+    Table {
+        name: "drills",
+        head: "\
 | drill | what was done | slots missed | longest gap, s | whole again, s | solutions accepted | kept at the end |
 |---|---|---|---|---|---|---|
-";
+",
+    },
+    Table {
+        name: "benchmark",
+        head: "\
+| caches | pieces/s | GB/s | p50, ms | p99, ms | shares | misses | retries | hedged |
+|---|---|---|---|---|---|---|---|---|
+",
+    },
+];
 
 /// Makes the namespaces of the drills, which are gone at once.
 fn make_namespaces() -> Result<(), String> {
@@ -29,27 +45,32 @@ fn make_namespaces() -> Result<(), String> {
     Err(String::from_utf8_lossy(&output.stderr).trim().replace('\n', " "))
 }
 
-/// Runs the drills of these names, or all, and writes the table, also when one of them fails: the table then shows which.
+/// Runs the drills of these names, or all, and writes their tables, also when one of them fails: the tables then show which.
 pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
     make_namespaces().map_err(anyhow::Error::msg).context(
         "this system makes no user, process and network namespaces with a slow link: install util-linux and iproute2, \
          allow unprivileged user namespaces, and have the kernel's sch_tbf",
     )?;
     let directory = tempfile::tempdir()?;
-    let rows = directory.path().join("rows");
     let mut test = cargo();
     test.args(["test", "--release", "--locked", "-p", "farmer", "--test", "drills", "--"]);
-    test.args(["drill_", "--test-threads=1", "--nocapture"]).env("AUTONOMYS_DRILLS_ROWS", &rows);
+    test.args(["drill_", "--test-threads=1", "--nocapture"]).env("AUTONOMYS_DRILLS_ROWS", directory.path());
     if !names.is_empty() {
         test.env("AUTONOMYS_DRILLS_ONLY", names.join(","));
     }
     let status = test.status().context("cannot run the drills")?;
-    let rows = read_to_string(&rows)
-        .context("nothing was measured: see above, or there is no drill of this name")?;
     let path = root.join("docs/book/drills.md");
     let context = || format!("cannot bring {} up to date", path.display());
-    let document = read_to_string(&path).with_context(context)?;
-    write(&path, updated(&document, &rows, names.is_empty()).with_context(context)?).with_context(context)?;
+    let mut document = read_to_string(&path).with_context(context)?;
+    let mut measured = false;
+    for table in &TABLES {
+        if let Ok(rows) = read_to_string(directory.path().join(table.name)) {
+            document = table.updated(&document, &rows, names.is_empty()).with_context(context)?;
+            measured = true;
+        }
+    }
+    ensure!(measured, "nothing was measured: see above, or there is no drill of this name");
+    write(&path, document).with_context(context)?;
     eprintln!("{} is up to date", path.display());
     if !status.success() {
         bail!("a drill failed: {status}");
@@ -57,14 +78,18 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// The document with these rows; they are all that there are, or take the places of those of the same drills.
-fn updated(document: &str, rows: &str, all: bool) -> Result<String> {
-    let missing = |marker: &str| format!("the line {:?} is missing; put it back", marker.trim_end());
-    let (before, rest) = document.split_once(BEGIN).with_context(|| missing(BEGIN))?;
-    let (table, after) = rest.split_once(END).with_context(|| missing(END))?;
-    let old = table.strip_prefix(HEAD).filter(|_| !all).unwrap_or_default();
-    let rows = merged(old, rows);
-    Ok(format!("{before}{BEGIN}{HEAD}{rows}{END}{after}"))
+impl Table {
+    /// The document with these rows; they are all that there are, or take the places of those with the same beginning.
+    fn updated(&self, document: &str, rows: &str, all: bool) -> Result<String> {
+        let begin = format!("<!-- {}: written by cargo xtask drills -->\n", self.name);
+        let end = format!("<!-- end of {} -->\n", self.name);
+        let missing = |marker: &str| format!("the line {:?} is missing; put it back", marker.trim_end());
+        let (before, rest) = document.split_once(&begin).with_context(|| missing(&begin))?;
+        let (table, after) = rest.split_once(&end).with_context(|| missing(&end))?;
+        let old = table.strip_prefix(self.head).filter(|_| !all).unwrap_or_default();
+        let rows = merged(old, rows);
+        Ok(format!("{before}{begin}{}{rows}{end}{after}", self.head))
+    }
 }
 
 /// The old rows, those of drills that were run again replaced, and new ones.
@@ -86,11 +111,17 @@ mod tests {
 
     #[test]
     fn only_the_table_changes() {
-        let document = format!("by hand\n{BEGIN}old\n{END}more\n");
-        let new = updated(&document, "| a | 1 |\n| b | 2 |\n", true).unwrap();
-        assert_eq!(new, format!("by hand\n{BEGIN}{HEAD}| a | 1 |\n| b | 2 |\n{END}more\n"));
-        let newer = updated(&new, "| c | 4 |\n| a | 3 |\n", false).unwrap();
-        assert_eq!(newer, format!("by hand\n{BEGIN}{HEAD}| a | 3 |\n| b | 2 |\n| c | 4 |\n{END}more\n"));
-        assert!(updated("nothing", "", true).is_err());
+        for table in &TABLES {
+            let (name, head) = (table.name, table.head);
+            let begin = format!("<!-- {name}: written by cargo xtask drills -->\n");
+            let end = format!("<!-- end of {name} -->\n");
+            let document = format!("by hand\n{begin}old\n{end}more\n");
+            let new = table.updated(&document, "| a | 1 | x |\n| b | 2 | x |\n", true).unwrap();
+            assert_eq!(new, format!("by hand\n{begin}{head}| a | 1 | x |\n| b | 2 | x |\n{end}more\n"));
+            let newer = table.updated(&new, "| c | 4 | x |\n| a | 1 | y |\n", false).unwrap();
+            let rows = "| a | 1 | y |\n| b | 2 | x |\n| c | 4 | x |\n";
+            assert_eq!(newer, format!("by hand\n{begin}{head}{rows}{end}more\n"));
+            assert!(table.updated("nothing", "", true).is_err());
+        }
     }
 }

@@ -118,14 +118,17 @@ fn transfers(criterion: &mut Criterion, group: &str, tls: Option<Tls>) {
     let mut group = criterion.benchmark_group(group);
     group.sample_size(20);
     let mut buffers = vec![vec![0; Piece::SIZE]; PIECES];
+    let indices: Vec<_> = (0..PIECES as u64).map(PieceIndex).collect();
     group.throughput(Throughput::Bytes((PIECES * Piece::SIZE) as u64));
     group.bench_function("get 64 pieces, one connection", |bencher| {
         bencher.iter(|| {
-            let mut wanted: Vec<_> = (0..)
-                .zip(&mut buffers)
-                .map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer))
-                .collect();
-            runtime.block_on(connection.get_pieces(ItemType::Piece, &mut wanted)).unwrap();
+            let mut pieces = connection.fetch_pieces(ItemType::Piece, &indices);
+            runtime.block_on(async {
+                for buffer in &mut buffers {
+                    pieces.next(buffer).await.unwrap().unwrap();
+                }
+                assert!(pieces.next(&mut buffers[0]).await.unwrap().is_none());
+            });
         });
     });
     let piece = vec![7; Piece::SIZE];

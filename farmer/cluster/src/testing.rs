@@ -5,6 +5,9 @@
 
 use crate::client::{ClusterClient, NatsOptions};
 use crate::contract::ClusterName;
+use crate::transfer::{Connection, FetchOutcome, ItemType, TransferError};
+use primitives::PieceIndex;
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -198,6 +201,45 @@ impl NatsServer {
 impl Drop for NatsServer {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Asks for pieces; gives what came, also when that fails in the middle.
+pub async fn get_pieces(
+    connection: &mut Connection,
+    item: ItemType,
+    indices: &[PieceIndex],
+) -> (BTreeMap<PieceIndex, (FetchOutcome, Vec<u8>)>, Result<(), TransferError>) {
+    let mut got = BTreeMap::new();
+    let mut pieces = connection.fetch_pieces(item, indices);
+    loop {
+        let mut buffer = vec![0; item.size()];
+        match pieces.next(&mut buffer).await {
+            Ok(Some((index, outcome))) => _ = got.insert(index, (outcome, buffer)),
+            Ok(None) => return (got, Ok(())),
+            Err(error) => return (got, Err(error)),
+        }
+    }
+}
+
+/// Asks for one piece; gives its bytes if the peer has it.
+///
+/// # Errors
+/// When the connection breaks or the peer refuses.
+///
+/// # Panics
+/// When the peer sends a damaged piece.
+pub async fn get_piece(
+    connection: &mut Connection,
+    item: ItemType,
+    index: PieceIndex,
+) -> Result<Option<Vec<u8>>, TransferError> {
+    let (mut got, result) = get_pieces(connection, item, &[index]).await;
+    result?;
+    match got.remove(&index).expect("every piece is answered") {
+        (FetchOutcome::Found(_), bytes) => Ok(Some(bytes)),
+        (FetchOutcome::Missing, _) => Ok(None),
+        (FetchOutcome::Damaged, _) => panic!("piece {index} came damaged"),
     }
 }
 

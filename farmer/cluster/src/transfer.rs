@@ -32,8 +32,7 @@ mod source;
 mod tls;
 
 pub use client::{
-    Connection, FetchOutcome, PieceToPut, PieceWanted, PooledConnection, SectorFetch, SectorSink,
-    TransferPool,
+    Connection, FetchOutcome, PieceFetch, PieceToPut, PooledConnection, SectorFetch, SectorSink, TransferPool,
 };
 pub use error::TransferError;
 pub use frame::{ItemType, MAX_PIECES_PER_REQUEST, PutOutcome, SECTOR_BLOCK_SIZE, SectorManifest};

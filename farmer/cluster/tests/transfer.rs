@@ -7,11 +7,13 @@ mod tls;
 
 use cluster::ClusterSecret;
 use cluster::contract::InstanceId;
+use cluster::testing::{get_piece, get_pieces};
 use cluster::transfer::*;
 use primitives::hashes::blake3_hash;
 use primitives::{Piece, PieceIndex};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,6 +24,10 @@ const SOON: Duration = Duration::from_secs(30);
 
 fn secret() -> ClusterSecret {
     ClusterSecret::from_bytes(b"the secret of these tests")
+}
+
+fn indices(range: Range<u64>) -> Vec<PieceIndex> {
+    range.map(PieceIndex).collect()
 }
 
 fn loopback() -> SocketAddr {
@@ -58,29 +64,44 @@ async fn pieces_are_fetched_in_order_whatever_is_missing() {
     let server = serve(&pieces, &Arc::default()).await;
     let mut connection = connect(&server).await;
     connection.ping().await.unwrap();
-    let mut buffers = vec![vec![0; Piece::SIZE]; 100];
-    let mut wanted: Vec<_> =
-        (0..).zip(&mut buffers).map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer)).collect();
-    connection.get_pieces(ItemType::Piece, &mut wanted).await.unwrap();
-    for wanted in &wanted {
-        if wanted.index.0.is_multiple_of(3) {
-            let hash = blake3_hash(&piece(wanted.index.0));
-            assert_eq!(wanted.outcome, Some(FetchOutcome::Found(hash)));
-            assert_eq!(wanted.buffer, &piece(wanted.index.0)[..]);
+    let (got, result) = get_pieces(&mut connection, ItemType::Piece, &indices(0..100)).await;
+    result.unwrap();
+    assert_eq!(got.len(), 100);
+    for (index, (outcome, bytes)) in got {
+        if index.0.is_multiple_of(3) {
+            let expected = piece(index.0);
+            assert_eq!(outcome, FetchOutcome::Found(blake3_hash(&expected)));
+            assert!(bytes == expected[..], "{index}");
         } else {
-            assert_eq!(wanted.outcome, Some(FetchOutcome::Missing));
+            assert_eq!(outcome, FetchOutcome::Missing);
         }
     }
     assert_eq!(server.counters().pieces_sent.load(Ordering::Relaxed), 34);
     assert_eq!(server.counters().pieces_missing.load(Ordering::Relaxed), 66);
     // Items of the other type are not pieces.
+    assert!(get_piece(&mut connection, ItemType::SplitParityPiece, PieceIndex(0)).await.unwrap().is_none());
     let mut buffer = vec![0; ItemType::SplitParityPiece.size()];
-    let mut wanted = [PieceWanted::new(PieceIndex(0), &mut buffer)];
-    connection.get_pieces(ItemType::SplitParityPiece, &mut wanted).await.unwrap();
-    assert_eq!(wanted[0].outcome, Some(FetchOutcome::Missing));
-    let wrong = connection.get_pieces(ItemType::Piece, &mut wanted).await.unwrap_err();
-    assert!(matches!(wrong, TransferError::Usage(_)) && !connection.is_broken());
-    connection.get_pieces(ItemType::Piece, &mut []).await.unwrap();
+    let wrong = connection.fetch_pieces(ItemType::Piece, &[PieceIndex(0)]).next(&mut buffer).await;
+    assert!(matches!(wrong, Err(TransferError::Usage(_))) && !connection.is_broken());
+    let (got, result) = get_pieces(&mut connection, ItemType::Piece, &[]).await;
+    assert!(got.is_empty() && result.is_ok() && !connection.is_broken());
+}
+
+#[tokio::test]
+async fn a_fetch_that_is_given_up_breaks_its_connection() {
+    let pieces = Arc::new(MemoryPieces::default());
+    (0..3).for_each(|index| pieces.insert(PieceIndex(index), piece(index)));
+    let server = serve(&pieces, &Arc::default()).await;
+    let mut connection = connect(&server).await;
+    let (all, mut buffer) = (indices(0..3), vec![0; Piece::SIZE]);
+    let mut fetch = connection.fetch_pieces(ItemType::Piece, &all);
+    let (index, outcome) = fetch.next(&mut buffer).await.unwrap().unwrap();
+    assert_eq!((index, outcome), (PieceIndex(0), FetchOutcome::Found(blake3_hash(&piece(0)))));
+    drop(fetch);
+    assert!(connection.is_broken());
+    assert!(matches!(connection.ping().await, Err(TransferError::Broken { .. })));
+    let error = get_piece(&mut connection, ItemType::Piece, PieceIndex(1)).await.unwrap_err();
+    assert!(matches!(error, TransferError::Broken { .. }), "{error}");
 }
 
 #[tokio::test]
@@ -92,13 +113,11 @@ async fn a_lying_peer_is_found_out_and_the_rest_stands() {
     pieces.damage(PieceIndex(1));
     let server = serve(&pieces, &Arc::default()).await;
     let mut connection = connect(&server).await;
-    let mut buffers = vec![vec![0; Piece::SIZE]; 3];
-    let mut wanted: Vec<_> =
-        (0..).zip(&mut buffers).map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer)).collect();
-    connection.get_pieces(ItemType::Piece, &mut wanted).await.unwrap();
-    assert!(matches!(wanted[0].outcome, Some(FetchOutcome::Found(_))));
-    assert_eq!(wanted[1].outcome, Some(FetchOutcome::Damaged));
-    assert!(matches!(wanted[2].outcome, Some(FetchOutcome::Found(_))));
+    let (got, result) = get_pieces(&mut connection, ItemType::Piece, &indices(0..3)).await;
+    result.unwrap();
+    assert!(matches!(got[&PieceIndex(0)].0, FetchOutcome::Found(_)));
+    assert_eq!(got[&PieceIndex(1)].0, FetchOutcome::Damaged);
+    assert!(matches!(got[&PieceIndex(2)].0, FetchOutcome::Found(_)));
 }
 
 #[tokio::test]
@@ -110,14 +129,13 @@ async fn a_file_that_lost_its_end_ends_the_connection_and_nothing_else() {
     pieces.insert_region(PieceIndex(2), FileRegion::new(Arc::new(file), 0, Piece::SIZE));
     let server = serve(&pieces, &Arc::default()).await;
     let mut connection = connect(&server).await;
-    let mut buffers = vec![vec![0; Piece::SIZE]; 2];
-    let mut wanted: Vec<_> =
-        (1..).zip(&mut buffers).map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer)).collect();
-    let error =
-        timeout(SOON, connection.get_pieces(ItemType::Piece, &mut wanted)).await.unwrap().unwrap_err();
+    let asked = indices(1..3);
+    let getting = timeout(SOON, get_pieces(&mut connection, ItemType::Piece, &asked));
+    let (got, result) = getting.await.unwrap();
+    let error = result.unwrap_err();
     assert!(matches!(error, TransferError::Io { .. }) && connection.is_broken(), "{error}");
-    assert!(matches!(wanted[0].outcome, Some(FetchOutcome::Found(_))));
-    assert_eq!(wanted[1].outcome, None, "half a piece is none");
+    assert!(matches!(got[&PieceIndex(1)].0, FetchOutcome::Found(_)));
+    assert_eq!(got.len(), 1, "half a piece is none");
     connect(&server).await.ping().await.unwrap();
 }
 
@@ -152,10 +170,8 @@ async fn puts_are_checked_fenced_and_bounded() {
         [PutOutcome::StaleFence { highest: 9 }]
     );
     assert_eq!(pieces.len(), 5);
-    let mut buffer = vec![0; Piece::SIZE];
-    let mut wanted = [PieceWanted::new(PieceIndex(5), &mut buffer)];
-    connection.get_pieces(ItemType::Piece, &mut wanted).await.unwrap();
-    assert_eq!(wanted[0].outcome, Some(FetchOutcome::Found(blake3_hash(&piece(5)))));
+    let got = get_piece(&mut connection, ItemType::Piece, PieceIndex(5)).await.unwrap();
+    assert!(got.unwrap() == piece(5)[..]);
     assert_eq!(server.counters().pieces_stored.load(Ordering::Relaxed), 6);
     assert_eq!(server.counters().pieces_damaged.load(Ordering::Relaxed), 1);
 }
@@ -357,12 +373,10 @@ async fn connections_are_bounded_and_a_taken_port_is_named() {
     let error = taken.await.unwrap_err().to_string();
     assert!(error.contains(&server.address().to_string()), "{error}");
     // A server without sources says so.
-    let mut buffer = vec![0; Piece::SIZE];
-    let mut wanted = [PieceWanted::new(PieceIndex(0), &mut buffer)];
     let server = TransferServer::start(loopback(), ServerOptions::new(secret(), InstanceId::generate()))
         .await
         .unwrap();
-    let error = connect(&server).await.get_pieces(ItemType::Piece, &mut wanted).await.unwrap_err();
+    let error = get_piece(&mut connect(&server).await, ItemType::Piece, PieceIndex(0)).await.unwrap_err();
     assert!(error.to_string().contains("serves no pieces"), "{error}");
 }
 
@@ -379,13 +393,8 @@ async fn draining_finishes_what_is_in_hand() {
     let mut getting = connect(&server).await;
     let mut waiting = connect(&server).await;
     let get = tokio::spawn(async move {
-        let mut buffers = vec![vec![0; Piece::SIZE]; 32];
-        let mut wanted: Vec<_> = (0..)
-            .zip(&mut buffers)
-            .map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer))
-            .collect();
-        let result = getting.get_pieces(ItemType::Piece, &mut wanted).await;
-        (result.is_ok(), wanted.iter().filter(|wanted| wanted.outcome.is_some()).count())
+        let (got, result) = get_pieces(&mut getting, ItemType::Piece, &indices(0..32)).await;
+        (result.is_ok(), got.len())
     });
     let wait = tokio::spawn(async move {
         waiting.fetch_sector(&mut SectorFetch::new(key(1)), &mut Sink::default()).await
@@ -450,11 +459,9 @@ async fn a_slow_peer_is_cut_off_and_holds_nobody_up() {
     let queued = server.counters().pieces_sent.load(Ordering::Relaxed);
     assert!(queued < 40, "{queued} pieces stand in the queue of a peer that reads nothing");
 
-    let mut buffer = vec![0; Piece::SIZE];
-    let mut wanted = [PieceWanted::new(PieceIndex(3), &mut buffer)];
     let mut quick = connect(&server).await;
-    timeout(Duration::from_secs(5), quick.get_pieces(ItemType::Piece, &mut wanted)).await.unwrap().unwrap();
-    assert!(matches!(wanted[0].outcome, Some(FetchOutcome::Found(_))));
+    let getting = get_piece(&mut quick, ItemType::Piece, PieceIndex(3));
+    assert!(timeout(Duration::from_secs(5), getting).await.unwrap().unwrap().is_some());
 
     // After its time is over the server closes the connection: what it had not read by then never comes.
     tokio::time::sleep(Duration::from_secs(21)).await;
@@ -477,13 +484,10 @@ async fn a_pool_reuses_what_works_and_replaces_what_does_not() {
     let pool = TransferPool::with_limit(secret(), InstanceId::generate(), 2);
     let get = || async {
         let mut connection = pool.get(address).await?;
-        let mut buffer = vec![0; Piece::SIZE];
-        let mut wanted = [PieceWanted::new(PieceIndex(1), &mut buffer)];
-        connection.get_pieces(ItemType::Piece, &mut wanted).await?;
-        Ok::<_, TransferError>(wanted[0].outcome)
+        get_piece(&mut connection, ItemType::Piece, PieceIndex(1)).await
     };
     for _ in 0..3 {
-        assert!(matches!(get().await.unwrap(), Some(FetchOutcome::Found(_))));
+        assert!(get().await.unwrap().is_some());
     }
     let (one, two) = (pool.get(address).await.unwrap(), pool.get(address).await.unwrap());
     assert!(timeout(Duration::from_millis(200), pool.get(address)).await.is_err(), "two at once");
@@ -491,5 +495,5 @@ async fn a_pool_reuses_what_works_and_replaces_what_does_not() {
     drop(server);
     assert!(get().await.is_err());
     let _server = serve_at(address, &pieces, &Arc::default()).await;
-    assert!(matches!(get().await.unwrap(), Some(FetchOutcome::Found(_))), "a stale connection is replaced");
+    assert!(get().await.unwrap().is_some(), "a stale connection is replaced");
 }

@@ -7,6 +7,9 @@
 
 #[path = "data_plane/items.rs"]
 mod items;
+#[path = "../../cluster/tests/reference/mod.rs"]
+#[allow(dead_code, reason = "only its streams are measured")]
+mod reference;
 #[path = "data_plane/rivals.rs"]
 mod rivals;
 #[path = "../tests/roles_support/mod.rs"]
@@ -22,15 +25,17 @@ use cluster::transfer::{Connection, ItemType};
 use piece_store::ItemKind;
 use primitives::rpc::GenesisHash;
 use primitives::{Piece, PieceIndex};
-use rivals::NatsWay;
 use roles_support::{RoleProcess, fake_controller, free_address};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
-use store::{BATCH, Buffers};
+use store::Buffers;
 use tokio::runtime::{Builder, Runtime};
 
 const LONG: Duration = Duration::from_secs(120);
+
+/// Buffers in turns where pieces are kept, as a plot-server does: more than the processor's caches hold.
+const KEPT: usize = 64;
 
 /// How much is measured.
 struct Plan {
@@ -48,7 +53,7 @@ fn main() {
     let is_quick = flags.iter().any(|flag| flag == "--quick");
     let wants = |part: &str| parts.is_empty() || parts.iter().any(|wanted| wanted == part);
     let plan = if is_quick {
-        Plan { pieces: 2 * BATCH, rounds: 2, stores_gb: [1, 2, 3] }
+        Plan { pieces: 128, rounds: 2, stores_gb: [1, 2, 3] }
     } else {
         Plan { pieces: 1024, rounds: 9, stores_gb: [1, 10, 100] }
     };
@@ -56,8 +61,8 @@ fn main() {
     let nats = NatsServer::start();
     let bench = Bench {
         plan,
-        serving: Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap(),
-        fetching: Builder::new_current_thread().enable_all().build().unwrap(),
+        serving: serving(1),
+        fetching: fetching(),
         secret: ClusterSecret::from_bytes(b"of the benchmark, and of no cluster"),
     };
 
@@ -68,7 +73,9 @@ fn main() {
         store::make(path, gb * 1_000_000_000 / Piece::SIZE as u64, ItemKind::Piece);
     }
     if wants("rivals") {
-        bench.rivals(&nats, &paths[0]);
+        for lanes in [1, 2] {
+            bench.rivals(&nats, &paths[0], lanes);
+        }
     }
     if wants("sizes") {
         bench.sizes(&paths);
@@ -90,6 +97,14 @@ struct Bench {
     serving: Runtime,
     fetching: Runtime,
     secret: ClusterSecret,
+}
+
+fn serving(threads: usize) -> Runtime {
+    Builder::new_multi_thread().worker_threads(threads).enable_all().build().unwrap()
+}
+
+fn fetching() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
 }
 
 fn gb_per_s(pieces: usize, time: Duration) -> f64 {
@@ -125,53 +140,6 @@ impl Bench {
         Connection::open(address, &self.secret, InstanceId::generate()).await.unwrap()
     }
 
-    /// Ours, the bare loop and NATS in turns; medians. The CPU time of NATS's own server is not in its row.
-    fn rivals(&self, nats: &NatsServer, path: &Path) {
-        let store = store::open(path, ItemKind::Piece);
-        let total = store.contents().len();
-        let indices = spread(total as u64, self.plan.pieces.min(total));
-        let mut buffers = Buffers::new(ItemType::Piece);
-        let mut rows =
-            ["TCP transfer", "bare loop", "NATS, a request a piece", "NATS, the reference's stream"]
-                .map(|name| (name, Vec::new(), Duration::ZERO));
-        for round in 0..=self.plan.rounds {
-            let mut take = |row: usize, time: Duration, cpu: Duration| {
-                // The first round fills the page cache.
-                if round > 0 {
-                    rows[row].1.push(time);
-                    rows[row].2 += cpu;
-                }
-            };
-            let server = self.serving.block_on(store::serve(&store, &self.secret));
-            self.fetching.block_on(async {
-                let mut connection = self.connect(server.address()).await;
-                let began = cpu();
-                let time = buffers.fetch(&mut connection, &indices).await;
-                take(0, time, cpu() - began);
-            });
-            self.serving.block_on(server.drain(LONG));
-            let began = cpu();
-            let time = rivals::bare_loop(&store, &indices);
-            take(1, time, cpu() - began);
-            for (row, way) in [(2, NatsWay::Requests), (3, NatsWay::Stream)] {
-                let served = self.serving.block_on(rivals::serve_over_nats(nats, &store, way));
-                let began = cpu();
-                let time = self.fetching.block_on(rivals::over_nats(nats, &store, &indices, way));
-                take(row, time, cpu() - began);
-                self.serving.block_on(served.end());
-            }
-        }
-        println!("| way | GB/s | CPU s per GB, both ends | ours is |\n|---|---|---|---|");
-        let moved = (self.plan.rounds * indices.len() * Piece::SIZE) as f64 / 1e9;
-        let ours = median(rows[0].1.clone());
-        for (name, times, cpu) in rows {
-            let time = median(times);
-            let (speed, cpu) = (gb_per_s(indices.len(), time), cpu.as_secs_f64() / moved);
-            println!("| {name} | {speed:.2} | {cpu:.2} | {:.2} |", time.as_secs_f64() / ours.as_secs_f64());
-        }
-        println!();
-    }
-
     /// The same number of pieces from stores of different sizes.
     fn sizes(&self, paths: &[std::path::PathBuf; 3]) {
         println!("| store | µs a piece | GB/s |\n|---|---|---|");
@@ -182,7 +150,7 @@ impl Bench {
                 self.serving.block_on(store::serve(&store::open(path, ItemKind::Piece), &self.secret));
             let time = self.fetching.block_on(async {
                 let mut connection = self.connect(server.address()).await;
-                let mut buffers = Buffers::new(ItemType::Piece);
+                let mut buffers = Buffers::new(ItemType::Piece, KEPT);
                 let mut times = Vec::new();
                 for _ in 0..=self.plan.rounds {
                     times.push(buffers.fetch(&mut connection, &indices).await);
@@ -207,7 +175,7 @@ impl Bench {
             let time = self.fetching.block_on(async {
                 let mut ends = Vec::new();
                 for _ in 0..caches {
-                    ends.push((self.connect(server.address()).await, Buffers::new(ItemType::Piece)));
+                    ends.push((self.connect(server.address()).await, Buffers::new(ItemType::Piece, KEPT)));
                 }
                 let mut times = Vec::new();
                 for _ in 0..=self.plan.rounds {
@@ -263,7 +231,7 @@ impl Bench {
         let secret = ClusterSecret::from_file(&secret).unwrap();
         self.fetching.block_on(async {
             let mut connection = Connection::open(address, &secret, InstanceId::generate()).await.unwrap();
-            Buffers::new(ItemType::Piece).fetch(&mut connection, &indices).await;
+            Buffers::new(ItemType::Piece, KEPT).fetch(&mut connection, &indices).await;
         });
         println!(
             "A cache of {gb} GB: {before} MB resident when ready, {} MB after {} pieces of it were served, {} MB at most.",

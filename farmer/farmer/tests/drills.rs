@@ -2,6 +2,8 @@
 //! what becomes of slots, sectors and pieces while a part of it is killed, hangs, or is cut off.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, unreachable_pub)]
 
+#[path = "drills/benchmark.rs"]
+mod benchmark;
 #[path = "drills/bulk.rs"]
 mod bulk;
 #[path = "drills/clock.rs"]
@@ -77,6 +79,14 @@ impl Started {
 }
 
 impl Drills {
+    fn wants(&self, drill: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == drill))
+    }
+
+    fn fleet(&mut self) -> &mut Fleet {
+        &mut self.fleet.get_or_insert_with(Started::now).fleet
+    }
+
     /// Measures `disturb`, which gives what it did and leaves everything running; at most `missed` slots may be lost.
     fn drill(&mut self, drill: &'static str, missed: usize, disturb: impl FnOnce(&mut Fleet) -> String) {
         self.measure(drill, missed, None, disturb);
@@ -100,10 +110,10 @@ impl Drills {
         clock_off_s: Option<f64>,
         disturb: impl FnOnce(&mut Fleet) -> String,
     ) {
-        if self.only.as_ref().is_some_and(|only| !only.iter().any(|name| name == drill)) {
+        if !self.wants(drill) {
             return;
         }
-        let fleet = &mut self.fleet.get_or_insert_with(Started::now).fleet;
+        let fleet = self.fleet();
         eprintln!("{drill} …");
         let (sectors, pieces) = (fleet.counter("plot-client-6", "sectors_plotted"), fleet.pieces());
         let skipped = fleet.counter("plot-client-6", "slots_skipped");
@@ -177,4 +187,13 @@ fn drill_caches_and_plotting() {
 #[test]
 fn drill_hostile_peers() {
     run("drill_hostile_peers", hostile::all);
+}
+
+#[test]
+fn drill_cache_benchmark() {
+    run("drill_cache_benchmark", |drills| {
+        if drills.wants("cache_benchmark") {
+            benchmark::all(drills.fleet());
+        }
+    });
 }

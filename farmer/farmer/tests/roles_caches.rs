@@ -9,8 +9,8 @@ mod roles_support;
 
 use archiving::{Kzg, PieceToVerify, Srs, verify_pieces};
 use cluster::contract::{InstanceId, PieceRequest, Role, SegmentHeadersRequest};
-use cluster::testing::NatsServer;
-use cluster::transfer::{FetchOutcome, ItemType, PieceWanted, TransferPool};
+use cluster::testing::{NatsServer, get_pieces};
+use cluster::transfer::{FetchOutcome, ItemType, TransferPool};
 use cluster::{ClusterClient, MemberInfo, Membership};
 use dev_node::{Config, DevNode};
 use primitives::rpc::GenesisHash;
@@ -79,22 +79,15 @@ impl Chain {
 
     /// Fetches pieces and checks them against the chain's commitments.
     async fn check_pieces(&self, pool: &TransferPool, from: SocketAddr, indices: &[PieceIndex]) {
-        let mut pieces: Vec<Piece> = indices.iter().map(|_| Piece::zeroed()).collect();
-        let mut wanted: Vec<_> = indices
-            .iter()
-            .zip(&mut pieces)
-            .map(|(index, piece)| PieceWanted::new(*index, &mut piece.as_bytes_mut()[..]))
-            .collect();
-        pool.get(from).await.unwrap().get_pieces(ItemType::Piece, &mut wanted).await.unwrap();
-        for wanted in &wanted {
-            assert!(
-                matches!(wanted.outcome, Some(FetchOutcome::Found(_))),
-                "{}: {:?}",
-                wanted.index,
-                wanted.outcome
-            );
-        }
-        drop(wanted);
+        let mut connection = pool.get(from).await.unwrap();
+        let (got, result) = get_pieces(&mut connection, ItemType::Piece, indices).await;
+        result.unwrap();
+        let pieces = indices.iter().map(|index| {
+            let (outcome, bytes) = &got[index];
+            assert!(matches!(outcome, FetchOutcome::Found(_)), "{index}: {outcome:?}");
+            Piece::try_from(bytes.clone()).unwrap()
+        });
+        let pieces: Vec<Piece> = pieces.collect();
         let mut to_verify = Vec::new();
         for (piece, index) in pieces.iter().zip(indices) {
             let segment_commitment = self.header(index.segment_index()).await.segment_commitment();

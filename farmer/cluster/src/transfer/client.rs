@@ -4,7 +4,7 @@ mod pieces;
 mod pool;
 mod sector;
 
-pub use pieces::{FetchOutcome, PieceToPut, PieceWanted};
+pub use pieces::{FetchOutcome, PieceFetch, PieceToPut};
 pub use pool::{PooledConnection, TransferPool};
 pub use sector::{SectorFetch, SectorSink};
 

@@ -1,9 +1,10 @@
 //! Pieces and a sector by TLS, and ends that do not fit.
 
-use super::SOON;
 use super::support::{MemoryPieces, MemorySectors, Sink, key, piece, sector};
+use super::{SOON, indices};
 use cluster::ClusterSecret;
 use cluster::contract::InstanceId;
+use cluster::testing::get_pieces;
 use cluster::transfer::*;
 use primitives::hashes::blake3_hash;
 use primitives::{Piece, PieceIndex};
@@ -93,16 +94,18 @@ async fn pieces_and_a_sector_go_through_tls() {
     let mut connection = open(&server, Some(authority.tls("client", "192.0.2.1"))).await.unwrap();
     connection.ping().await.unwrap();
 
-    let mut buffers = vec![vec![0; Piece::SIZE]; 21];
-    let mut wanted: Vec<_> =
-        (0..).zip(&mut buffers).map(|(index, buffer)| PieceWanted::new(PieceIndex(index), buffer)).collect();
-    timeout(SOON, connection.get_pieces(ItemType::Piece, &mut wanted)).await.unwrap().unwrap();
-    for wanted in &wanted[..20] {
-        let expected = piece(wanted.index.0);
-        assert_eq!(wanted.outcome, Some(FetchOutcome::Found(blake3_hash(&expected))), "{}", wanted.index);
-        assert!(*wanted.buffer == expected[..], "{}", wanted.index);
+    let asked = indices(0..21);
+    let (got, result) = timeout(SOON, get_pieces(&mut connection, ItemType::Piece, &asked)).await.unwrap();
+    result.unwrap();
+    for (index, (outcome, bytes)) in got {
+        if index.0 == 20 {
+            assert_eq!(outcome, FetchOutcome::Missing);
+            continue;
+        }
+        let expected = piece(index.0);
+        assert_eq!(outcome, FetchOutcome::Found(blake3_hash(&expected)), "{index}");
+        assert!(bytes == expected[..], "{index}");
     }
-    assert_eq!(wanted[20].outcome, Some(FetchOutcome::Missing));
 
     let data: Vec<_> = (20..24).map(piece).collect();
     let put: Vec<_> = (20..)

@@ -1,7 +1,7 @@
 //! What a piece costs as a plain piece and as a split-parity piece.
 
 use super::store::{self, Buffers};
-use super::{Bench, LONG, cpu, median, spread};
+use super::{Bench, KEPT, LONG, cpu, median, spread};
 use archiving::{Scalar, erasure};
 use cluster::transfer::ItemType;
 use farmer::roles::items::{self, ItemBuffer, ParityCheck};
@@ -64,7 +64,7 @@ impl Bench {
         let server = self.serving.block_on(store::serve(&store::open(path, held), &self.secret));
         let fetched = self.fetching.block_on(async {
             let mut connection = self.connect(server.address()).await;
-            let mut buffers = Buffers::new(item);
+            let mut buffers = Buffers::new(item, KEPT);
             let mut times = vec![buffers.fetch(&mut connection, &indices).await];
             let begin = cpu();
             for _ in 0..self.plan.rounds {

@@ -2,7 +2,7 @@
 
 use cluster::ClusterSecret;
 use cluster::contract::InstanceId;
-use cluster::transfer::{Connection, FetchOutcome, ItemType, PieceSource, PieceWanted};
+use cluster::transfer::{Connection, FetchOutcome, ItemType, PieceSource};
 use cluster::transfer::{ServerOptions, TransferServer};
 use farmer::roles::cache::contents::CacheContents;
 use farmer::roles::cache::store::Store;
@@ -15,9 +15,6 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Pieces that are asked for at once, as a plot-server does.
-pub const BATCH: usize = 64;
 
 pub fn open(path: &Path, items: ItemKind) -> FullPieceStore {
     FullPieceStore::open(path, &StoreOptions { items, ..StoreOptions::default() }).unwrap()
@@ -58,20 +55,21 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    pub fn new(item: ItemType) -> Self {
-        Self { item, buffers: vec![vec![0; item.size()]; BATCH] }
+    pub fn new(item: ItemType, count: usize) -> Self {
+        Self { item, buffers: vec![vec![0; item.size()]; count] }
     }
 
-    /// Fetches all pieces, batch after batch, and checks that they came.
+    /// Fetches all pieces and checks that they came.
     pub async fn fetch(&mut self, connection: &mut Connection, indices: &[PieceIndex]) -> Duration {
         let begin = Instant::now();
-        for batch in indices.chunks(BATCH) {
-            let buffers = self.buffers.iter_mut();
-            let mut wanted: Vec<_> =
-                batch.iter().zip(buffers).map(|(index, buffer)| PieceWanted::new(*index, buffer)).collect();
-            connection.get_pieces(self.item, &mut wanted).await.unwrap();
-            assert!(wanted.iter().all(|wanted| matches!(wanted.outcome, Some(FetchOutcome::Found(_)))));
+        let mut pieces = connection.fetch_pieces(self.item, indices);
+        let mut found = 0;
+        let count = self.buffers.len();
+        while let Some((_, outcome)) = pieces.next(&mut self.buffers[found % count]).await.unwrap() {
+            assert!(matches!(outcome, FetchOutcome::Found(_)), "{outcome:?}");
+            found += 1;
         }
+        assert_eq!(found, indices.len());
         begin.elapsed()
     }
 }

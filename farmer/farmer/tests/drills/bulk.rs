@@ -39,7 +39,7 @@ fn empty_cache(fleet: &mut Fleet, name: &str) {
         std::fs::remove_dir_all(fleet.path(name)).unwrap();
         fleet.restart(name);
     } else {
-        fleet.add_cache(name, 5);
+        fleet.add_cache(name, 5, &[]);
     }
 }
 

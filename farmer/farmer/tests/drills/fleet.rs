@@ -89,6 +89,16 @@ fn strings(arguments: &[&str]) -> Vec<String> {
     arguments.iter().map(|&argument| argument.to_owned()).collect()
 }
 
+/// What roles and utilities are told alike: the servers, the reference string.
+fn common_arguments(command: &str) -> Vec<String> {
+    let mut arguments = vec![command.to_owned()];
+    for host in 1..=3 {
+        arguments.extend(strings(&["--nats-server", &format!("nats://{}:4222", Network::address(host))]));
+    }
+    arguments.extend(strings(&["--dev-srs-cache", srs_cache().to_str().unwrap()]));
+    arguments
+}
+
 /// A GET over HTTP 1.0: the answer comes in one piece.
 pub fn get(address: SocketAddr, path: &str) -> Option<Value> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
@@ -115,7 +125,7 @@ impl Fleet {
         fleet.start_nodes();
         (1..=3).for_each(|host| fleet.add_controller(host, host));
         fleet.add_role("proof-server", SOURCE, 9861, &["proof-server"]);
-        fleet.add_cache("sharded-cache-4", 4);
+        fleet.add_cache("sharded-cache-4", 4, &[]);
         let full = format!("path={}", fleet.path("full-cache").display());
         fleet.add_role("full-cache", 4, 9863, &["full-piece-sharded-cache", &full]);
         let spool = fleet.path("spool").display().to_string();
@@ -184,12 +194,7 @@ impl Fleet {
     }
 
     fn add_role(&mut self, name: &str, host: u8, port: u16, role: &[&str]) {
-        let srs = srs_cache();
-        let mut arguments = strings(&["cluster"]);
-        for host in 1..=3 {
-            arguments.extend(strings(&["--nats-server", &format!("nats://{}:4222", Network::address(host))]));
-        }
-        arguments.extend(strings(&["--dev-srs-cache", srs.to_str().unwrap()]));
+        let mut arguments = common_arguments("cluster");
         arguments.extend(strings(&["--prometheus-listen-on", &format!("0.0.0.0:{port}")]));
         arguments.extend(strings(role));
         self.add(name, host, port, Path::new(env!("CARGO_BIN_EXE_autonomys-farmer")), arguments);
@@ -211,9 +216,9 @@ impl Fleet {
     }
 
     /// A sharded cache with room for a whole segment.
-    pub fn add_cache(&mut self, name: &str, host: u8) {
+    pub fn add_cache(&mut self, name: &str, host: u8, arguments: &[&str]) {
         let path = format!("path={},size=400MiB", self.path(name).display());
-        self.add_role(name, host, 9862, &["sharded-cache", &path]);
+        self.add_role(name, host, 9862, &[&["sharded-cache", &path], arguments].concat());
     }
 
     /// A plot-client with one farm.
@@ -231,14 +236,28 @@ impl Fleet {
         self.unit(name).process.as_ref().unwrap_or_else(|| panic!("{name} is down"))
     }
 
+    /// The command that runs a program on a host, without settings of the caller's.
+    fn command(&self, host: u8, program: &Path) -> Command {
+        let mut command = self.network.command(host, program);
+        farmer().get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| {
+            command.env_remove(name);
+        });
+        command
+    }
+
+    /// What a utility of the farmer, run on a host, says with `--json`.
+    pub fn utility(&self, host: u8, arguments: &[&str]) -> Value {
+        let mut command = self.command(host, Path::new(env!("CARGO_BIN_EXE_autonomys-farmer")));
+        let output = command.args(common_arguments("util")).args(arguments).arg("--json").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
     /// Starts a unit that is down.
     pub fn restart(&mut self, name: &str) {
         let unit = &self.units[name];
         assert!(unit.process.is_none(), "{name} runs");
-        let mut command = self.network.command(unit.host, &unit.program);
-        farmer().get_envs().filter(|(_, value)| value.is_none()).for_each(|(name, _)| {
-            command.env_remove(name);
-        });
+        let mut command = self.command(unit.host, &unit.program);
         self.clocks.give(unit.host, &mut command);
         command.args(&unit.arguments).env("RUST_LOG", LOG).stdin(Stdio::null());
         let process = RoleProcess::spawn(self.directory.path(), name, unit.status, &mut command);

@@ -1,7 +1,9 @@
 //! What a drill cost: slots from the logs of the chain's node and of a plot-client, the rest from counters.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Write;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds of a day.
@@ -88,18 +90,27 @@ pub struct Row {
     pub kept: String,
 }
 
-/// Names the file that `cargo xtask drills` wants the rows in.
+/// Names the directory in which `cargo xtask drills` wants a file of rows for each table.
 const ROWS: &str = "AUTONOMYS_DRILLS_ROWS";
+/// The drills' table.
+const DRILL_ROWS: &str = "drills";
+/// The table of the caches' benchmark.
+pub const BENCHMARK_ROWS: &str = "benchmark";
+
+/// Says a row of a table, and writes it where it is wanted.
+pub fn write_row(table: &str, row: &str) {
+    eprintln!("{row}");
+    if let Some(directory) = std::env::var_os(ROWS) {
+        let path = PathBuf::from(directory).join(table);
+        let mut file = File::options().create(true).append(true).open(path).unwrap();
+        writeln!(file, "{row}").unwrap();
+    }
+}
 
 impl Row {
     /// Says the row, and writes it where it is wanted.
     pub fn write(&self) {
-        let row = self.markdown();
-        eprintln!("{row}");
-        if let Some(path) = std::env::var_os(ROWS) {
-            let mut file = std::fs::File::options().create(true).append(true).open(path).unwrap();
-            writeln!(file, "{row}").unwrap();
-        }
+        write_row(DRILL_ROWS, &self.markdown());
     }
 
     fn markdown(&self) -> String {

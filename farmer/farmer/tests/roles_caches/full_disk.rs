@@ -5,8 +5,8 @@ use crate::roles_support::small_disk::SmallDisk;
 use crate::roles_support::{RoleProcess, fake_controller, free_address};
 use archiving::SrsKind;
 use cluster::contract::{CacheState, CacheStatus, CacheStatusRequest, InstanceId};
-use cluster::testing::NatsServer;
-use cluster::transfer::{FetchOutcome, ItemType, PieceToPut, PieceWanted, PutOutcome, TransferPool};
+use cluster::testing::{NatsServer, get_piece};
+use cluster::transfer::{ItemType, PieceToPut, PutOutcome, TransferPool};
 use cluster::{ClusterClient, ClusterSecret};
 use primitives::hashes::blake3_hash;
 use primitives::rpc::GenesisHash;
@@ -60,15 +60,9 @@ impl Test {
 
     /// The bytes of a piece, if the cache has it.
     async fn get(&self, index: u64) -> Option<Vec<u8>> {
-        let mut bytes = vec![0; Piece::SIZE];
-        let mut wanted = [PieceWanted::new(PieceIndex(index), &mut bytes)];
         let pool = self.pool();
-        pool.get(self.listen).await.unwrap().get_pieces(ItemType::Piece, &mut wanted).await.unwrap();
-        match wanted[0].outcome {
-            Some(FetchOutcome::Found(_)) => Some(bytes),
-            Some(FetchOutcome::Missing) => None,
-            other => panic!("piece {index}: {other:?}"),
-        }
+        let mut connection = pool.get(self.listen).await.unwrap();
+        get_piece(&mut connection, ItemType::Piece, PieceIndex(index)).await.unwrap()
     }
 
     async fn status(&self, cache: &RoleProcess) -> CacheStatus {

@@ -10,7 +10,7 @@ use primitives::{Blake3Hash, PieceIndex};
 use std::collections::VecDeque;
 use std::ops::Range;
 
-/// Pieces in one request of [`Connection::get_pieces`].
+/// Pieces in one request.
 const PIECES_PER_REQUEST: usize = 16;
 /// Requests on the way at once.
 const GETS_IN_FLIGHT: usize = 3;
@@ -28,24 +28,6 @@ pub enum FetchOutcome {
     Damaged,
 }
 
-/// A piece that is wanted and where it is to be put.
-#[derive(Debug)]
-pub struct PieceWanted<'a> {
-    /// Index of the piece.
-    pub index: PieceIndex,
-    /// As long as the item.
-    pub buffer: &'a mut [u8],
-    /// Set when the peer has answered.
-    pub outcome: Option<FetchOutcome>,
-}
-
-impl<'a> PieceWanted<'a> {
-    /// A piece to be read into `buffer`.
-    pub fn new(index: PieceIndex, buffer: &'a mut [u8]) -> Self {
-        Self { index, buffer, outcome: None }
-    }
-}
-
 /// A piece to be stored by the peer.
 #[derive(Debug, Clone, Copy)]
 pub struct PieceToPut<'a> {
@@ -58,88 +40,117 @@ pub struct PieceToPut<'a> {
 }
 
 /// A request on the way and what is still due of it.
+#[derive(Debug)]
 struct InFlight {
     id: u64,
     due: Range<usize>,
 }
 
-impl Connection {
-    /// Gets pieces, several requests at once, straight into their buffers; every hash is checked.
+/// Pieces that a server was asked for, received one after the other, several requests ahead.
+///
+/// The answers to different requests may mix, so a piece may come before one that was named earlier. Dropped before its end it
+/// leaves the connection broken: what is on the way would still come.
+#[derive(Debug)]
+pub struct PieceFetch<'a> {
+    connection: &'a mut Connection,
+    item: ItemType,
+    indices: &'a [PieceIndex],
+    asked: usize,
+    in_flight: VecDeque<InFlight>,
+}
+
+impl PieceFetch<'_> {
+    /// Receives the next piece straight into `buffer`, which is as long as the item, and checks its hash; none after the last.
     ///
-    /// The hash is the peer's own word: that the piece belongs to the history is proven by its witness, elsewhere.
+    /// The hash is the peer's own word: that the piece belongs to the history is proven by its witness, elsewhere. Unless it was
+    /// found the buffer's content is worthless.
     ///
     /// # Errors
-    /// When the connection breaks or the peer refuses; outcomes set until then stand.
-    pub async fn get_pieces(
+    /// When the connection breaks or the peer refuses; what came until then stands.
+    pub async fn next(
         &mut self,
-        item: ItemType,
-        wanted: &mut [PieceWanted<'_>],
-    ) -> Result<(), TransferError> {
-        if wanted.iter().any(|wanted| wanted.buffer.len() != item.size()) {
+        buffer: &mut [u8],
+    ) -> Result<Option<(PieceIndex, FetchOutcome)>, TransferError> {
+        if buffer.len() != self.item.size() {
             return Err(TransferError::Usage("a buffer does not have the size of the item"));
         }
-        self.begin()?;
-        let mut in_flight = VecDeque::with_capacity(GETS_IN_FLIGHT);
-        let mut asked = 0;
-        while asked < wanted.len() || !in_flight.is_empty() {
-            while asked < wanted.len() && in_flight.len() < GETS_IN_FLIGHT {
-                let end = wanted.len().min(asked + PIECES_PER_REQUEST);
-                let indices = wanted[asked..end].iter().map(|wanted| wanted.index).collect();
-                let id = self.send(Kind::GetPieces, &GetPieces { item, indices }.encode(), &[]).await?;
-                in_flight.push_back(InFlight { id, due: asked..end });
-                asked = end;
+        loop {
+            self.ask().await?;
+            if self.in_flight.is_empty() {
+                self.connection.finish();
+                return Ok(None);
             }
-            let header = self.read_header("a piece").await?;
-            let Some(place) = in_flight.iter().position(|request| request.id == header.id) else {
-                return Err(self.unexpected(header).await);
+            let header = self.connection.read_header("a piece").await?;
+            let Some(place) = self.in_flight.iter().position(|request| request.id == header.id) else {
+                return Err(self.connection.unexpected(header).await);
             };
             if header.kind == Kind::Done {
-                if !in_flight[place].due.is_empty() {
-                    return Err(self.protocol("an end before all pieces were answered"));
+                if !self.in_flight[place].due.is_empty() {
+                    return Err(self.connection.protocol("an end before all pieces were answered"));
                 }
-                in_flight.remove(place);
+                self.in_flight.remove(place);
                 continue;
             }
-            let Some(next) = in_flight[place].due.next() else {
-                return Err(self.unexpected(header).await);
+            let Some(next) = self.in_flight[place].due.next() else {
+                return Err(self.connection.unexpected(header).await);
             };
-            self.read_answer(header, item, &mut wanted[next]).await?;
+            let index = self.indices[next];
+            let outcome = self.connection.read_answer(header, self.item, index, buffer).await?;
+            return Ok(Some((index, outcome)));
         }
-        self.finish();
+    }
+
+    /// Keeps requests on the way.
+    async fn ask(&mut self) -> Result<(), TransferError> {
+        while self.asked < self.indices.len() && self.in_flight.len() < GETS_IN_FLIGHT {
+            if self.asked == 0 {
+                self.connection.begin()?;
+            }
+            let end = self.indices.len().min(self.asked + PIECES_PER_REQUEST);
+            let get = GetPieces { item: self.item, indices: self.indices[self.asked..end].to_vec() };
+            let id = self.connection.send(Kind::GetPieces, &get.encode(), &[]).await?;
+            self.in_flight.push_back(InFlight { id, due: self.asked..end });
+            self.asked = end;
+        }
         Ok(())
+    }
+}
+
+impl Connection {
+    /// Pieces to be fetched with [`PieceFetch::next`]; nothing is sent before.
+    pub fn fetch_pieces<'a>(&'a mut self, item: ItemType, indices: &'a [PieceIndex]) -> PieceFetch<'a> {
+        let in_flight = VecDeque::with_capacity(GETS_IN_FLIGHT);
+        PieceFetch { connection: self, item, indices, asked: 0, in_flight }
     }
 
     async fn read_answer(
         &mut self,
         header: Header,
         item: ItemType,
-        wanted: &mut PieceWanted<'_>,
-    ) -> Result<(), TransferError> {
+        due: PieceIndex,
+        buffer: &mut [u8],
+    ) -> Result<FetchOutcome, TransferError> {
         match header.kind {
             Kind::Piece if header.length == PIECE_PREFIX + item.size() => {
                 let mut prefix = [0; PIECE_PREFIX];
                 self.read_exact(&mut prefix, "a piece").await?;
                 let prefix: PiecePrefix = decode(&prefix, "piece").map_err(|what| self.protocol(what))?;
-                if prefix.index != wanted.index {
+                if prefix.index != due {
                     return Err(self.protocol("another piece than the one that was due"));
                 }
-                let hash = self.read_hashed(wanted.buffer, "a piece").await?;
-                wanted.outcome = Some(if hash == prefix.hash {
-                    FetchOutcome::Found(prefix.hash)
-                } else {
-                    tracing::warn!(peer = %self.peer, piece = %wanted.index, "a peer sent a damaged piece");
-                    FetchOutcome::Damaged
-                });
-                Ok(())
+                if self.read_hashed(buffer, "a piece").await? == prefix.hash {
+                    return Ok(FetchOutcome::Found(prefix.hash));
+                }
+                tracing::warn!(peer = %self.peer, piece = %due, "a peer sent a damaged piece");
+                Ok(FetchOutcome::Damaged)
             }
             Kind::Missing => {
                 let payload = self.read_small(header).await?;
                 let index: PieceIndex = decode(&payload, "answer").map_err(|what| self.protocol(what))?;
-                if index != wanted.index {
+                if index != due {
                     return Err(self.protocol("another piece than the one that was due"));
                 }
-                wanted.outcome = Some(FetchOutcome::Missing);
-                Ok(())
+                Ok(FetchOutcome::Missing)
             }
             _ => Err(self.unexpected(header).await),
         }

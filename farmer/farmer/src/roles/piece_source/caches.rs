@@ -8,7 +8,7 @@ use crate::roles::items::ItemBuffer;
 use async_trait::async_trait;
 use cluster::Backoff;
 use cluster::contract::InstanceId;
-use cluster::transfer::{FetchOutcome, ItemType, PieceWanted, TransferError, TransferPool};
+use cluster::transfer::{FetchOutcome, ItemType, TransferError, TransferPool};
 use futures::StreamExt;
 use futures::future::join_all;
 use parking_lot::Mutex;
@@ -132,13 +132,18 @@ impl Caches {
         fetch: &Fetch<'_>,
         from: &Arc<str>,
     ) -> End {
-        let mut pieces: Vec<_> = batch.iter().map(|index| (*index, ItemBuffer::zeroed(item))).collect();
-        let mut wanted: Vec<_> =
-            pieces.iter_mut().map(|(index, piece)| PieceWanted::new(*index, piece.as_bytes_mut())).collect();
         let asked = Instant::now();
         let asking = async {
             let mut connection = self.pool.get(cache.address).await?;
-            connection.get_pieces(item, &mut wanted).await
+            let mut pieces = connection.fetch_pieces(item, batch);
+            let mut buffer = ItemBuffer::zeroed(item);
+            while let Some((index, outcome)) = pieces.next(buffer.as_bytes_mut()).await? {
+                if let FetchOutcome::Found(_) = outcome {
+                    let piece = std::mem::replace(&mut buffer, ItemBuffer::zeroed(item));
+                    fetch.put(index, piece.into_input(), from, asked);
+                }
+            }
+            Ok(())
         };
         let beaten = async {
             tokio::time::sleep(self.patience(cache.instance, batch.len())).await;
@@ -153,14 +158,6 @@ impl Caches {
         };
         if matches!(end, End::Answered) {
             self.answered(cache.instance, asked.elapsed(), batch.len());
-        }
-        let found: Vec<bool> =
-            wanted.iter().map(|wanted| matches!(wanted.outcome, Some(FetchOutcome::Found(_)))).collect();
-        drop(wanted);
-        for ((index, piece), found) in pieces.into_iter().zip(found) {
-            if found {
-                fetch.put(index, piece.into_input(), from, asked);
-            }
         }
         end
     }

@@ -6,7 +6,7 @@ use super::views::{CacheMember, Views};
 use crate::roles::controller::headers::Headers;
 use archiving::Kzg;
 use archiving::reconstruction::reconstruct_pieces;
-use cluster::transfer::{FetchOutcome, ItemType, PieceWanted, TransferError, TransferPool};
+use cluster::transfer::{FetchOutcome, ItemType, TransferError, TransferPool};
 use futures::stream::{self, StreamExt};
 use node::NodeClient;
 use parking_lot::Mutex;
@@ -166,27 +166,26 @@ impl Sources {
         pieces
     }
 
+    /// What the cache gives before it fails, if it gives anything.
     async fn fetch(
         &self,
         address: SocketAddr,
         indices: &[PieceIndex],
     ) -> Result<Vec<(PieceIndex, Piece)>, TransferError> {
-        let mut buffers: Vec<Piece> = indices.iter().map(|_| Piece::zeroed()).collect();
-        let mut wanted: Vec<PieceWanted<'_>> = indices
-            .iter()
-            .zip(&mut buffers)
-            .map(|(&index, piece)| PieceWanted::new(index, &mut piece.as_bytes_mut()[..]))
-            .collect();
         let mut connection = self.pool.get(address).await?;
-        let result = connection.get_pieces(ItemType::Piece, &mut wanted).await;
-        let found: Vec<bool> =
-            wanted.iter().map(|wanted| matches!(wanted.outcome, Some(FetchOutcome::Found(_)))).collect();
-        drop(wanted);
-        if !found.contains(&true) {
-            result?;
+        let mut pieces = connection.fetch_pieces(ItemType::Piece, indices);
+        let mut fetched = Vec::new();
+        let mut buffer = Piece::zeroed();
+        loop {
+            match pieces.next(buffer.as_bytes_mut()).await {
+                Ok(Some((index, FetchOutcome::Found(_)))) => {
+                    fetched.push((index, std::mem::replace(&mut buffer, Piece::zeroed())));
+                }
+                Ok(Some(_)) => {}
+                Err(error) if fetched.is_empty() => return Err(error),
+                Ok(None) | Err(_) => return Ok(fetched),
+            }
         }
-        let fetched = indices.iter().copied().zip(buffers).zip(found);
-        Ok(fetched.filter_map(|(piece, found)| found.then_some(piece)).collect())
     }
 
     async fn complete(&self, pieces: SegmentPieces) -> SegmentPieces {
