@@ -53,6 +53,20 @@ pub enum Error {
         /// What it says.
         reason: String,
     },
+    /// A file is not as long as what is to be in it: ParityDB would read past its end, or change its length.
+    #[error(
+        "{}: {file} {reason}: no node leaves it so, so it was cut off, damaged or forged, and the database is not opened; take \
+         another copy, of a node that was stopped in order",
+        path.display()
+    )]
+    BadFile {
+        /// The directory.
+        path: PathBuf,
+        /// Name of the file.
+        file: String,
+        /// What was found and what was expected.
+        reason: String,
+    },
     /// ParityDB could not open it.
     #[error("{}: cannot open the node's database: {source}", path.display())]
     Open {

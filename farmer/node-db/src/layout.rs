@@ -21,6 +21,33 @@ pub(crate) mod columns {
     pub(crate) const BODY_INDEX: u8 = 12;
 }
 
+/// The columns that are read.
+pub(crate) const READ_COLUMNS: [u8; 7] = {
+    use columns::*;
+    [META, KEY_LOOKUP, HEADER, BODY, JUSTIFICATIONS, AUX, BODY_INDEX]
+};
+
+/// What is different from a node's database in the options of its columns, of which there are [`NUM_COLUMNS`] at least:
+/// ParityDB reads by what they say, and what they say is in a file like any other.
+pub(crate) fn unlike_a_node(columns: &[ColumnOptions]) -> Option<String> {
+    if let Some(number) = columns.iter().position(|column| column.btree_index) {
+        return Some(format!("column {number} is ordered"));
+    }
+    READ_COLUMNS.into_iter().find_map(|number| {
+        let column = &columns[usize::from(number)];
+        let what = if column.uniform {
+            "has uniform keys"
+        } else if column.ref_counted {
+            "counts references"
+        } else if column.compression == CompressionType::Snappy {
+            "is compressed by Snappy"
+        } else {
+            return None;
+        };
+        Some(format!("column {number} {what}"))
+    })
+}
+
 /// Keys of the meta column.
 pub(crate) mod meta_keys {
     pub(crate) const TYPE: &[u8] = b"type";

@@ -6,6 +6,9 @@
 //! as ParityDB does, and ends where ParityDB stops reading.
 
 use crate::Error;
+use crate::files::{
+    GROWTH, INDEX_BITS, SIZE_BYTES, TIERS, TOMBSTONE, has_next, index_name, length, slot_size, table_name,
+};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{BufReader, ErrorKind, Read, Seek};
@@ -20,33 +23,8 @@ mod kinds {
     pub(super) const DROP_TABLE: u8 = 5;
 }
 
-/// Bits of the smallest index, and of the largest that a node could ever have: 2^40 chunks of 64 keys.
-const INDEX_BITS: (u8, u8) = (16, 40);
 /// How many times an index may double within the logs.
 const MAX_DOUBLINGS: u8 = 2;
-/// Size classes of values; the last is for values in several parts.
-const TIERS: u8 = 255;
-/// Slot sizes of the first and the last class of whole values, which grow by a constant factor; and of parts.
-const SLOT_SIZES: (f64, f64) = (32.0, 32760.0);
-const PART_SLOT_SIZE: u64 = 4096;
-/// By how much a table grows at once, bytes.
-const GROWTH: u64 = 256 * 1024;
-/// Bytes before a value in its slot.
-const SIZE_BYTES: u64 = 2;
-const TOMBSTONE: [u8; 2] = [0xff, 0xff];
-/// Marks of the parts of a value; those of databases before version 5.
-const PARTS: [[u8; 2]; 3] = [[0xfe, 0xff], [0xfd, 0xff], [0xfd, 0x7f]];
-const OLD_PARTS: [[u8; 2]; 2] = [[0xff, 0xfe], [0xff, 0xfd]];
-const LAST_OLD_VERSION: u32 = 4;
-
-/// Bytes of a slot of a size class.
-fn slot_size(tier: u8) -> u64 {
-    if tier == TIERS {
-        return PART_SLOT_SIZE;
-    }
-    let (first, last) = SLOT_SIZES;
-    (first * (last / first).powf(f64::from(tier) / f64::from(TIERS - 1))).round() as u64
-}
 
 /// Numbers of the log files in a directory, as ParityDB finds them.
 pub(crate) fn log_numbers(path: &Path) -> std::io::Result<Vec<u32>> {
@@ -194,7 +172,7 @@ impl Check<'_> {
         self.check_column(table)?;
         let [column, bits] = table.to_be_bytes();
         let (least, most) = INDEX_BITS;
-        let exists = |bits: &u8| self.path.join(format!("index_{column:02}_{bits}")).exists();
+        let exists = |bits: &u8| self.path.join(index_name(column, *bits)).exists();
         let find = || (least..=most).rev().find(exists).unwrap_or(least);
         let largest = *self.indices.entry(column).or_insert_with(find);
         if !(least..=largest + MAX_DOUBLINGS).contains(&bits) {
@@ -230,11 +208,10 @@ impl Check<'_> {
         if head == TOMBSTONE {
             return skip(log, 8);
         }
-        let is_old = self.version <= LAST_OLD_VERSION && OLD_PARTS.contains(&head);
-        if tier == TIERS && (PARTS.contains(&head) || is_old) {
+        if tier == TIERS && has_next(head, self.version) {
             return skip(log, size - SIZE_BYTES);
         }
-        let length = u64::from(u16::from_le_bytes(head) & 0x7fff);
+        let (length, _) = length(head);
         if length > size - SIZE_BYTES {
             return Err(Stop::Bad(format!("writes {length} bytes into a slot of {size} in column {column}")));
         }
@@ -269,7 +246,7 @@ impl Check<'_> {
     /// Slots of a table: its file's, and those that the logs have written until now.
     fn slots(&mut self, table: u16) -> &mut u64 {
         let [column, tier] = table.to_be_bytes();
-        let path = self.path.join(format!("table_{column:02}_{tier:02x}"));
+        let path = self.path.join(table_name(column, tier));
         self.tables
             .entry(table)
             .or_insert_with(|| path.metadata().map_or(0, |metadata| metadata.len() / slot_size(tier)))
@@ -280,6 +257,7 @@ impl Check<'_> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::files::{HEADS, PART_SLOT_SIZE};
 
     /// A record that writes these slots of the parts of values in column 5, in this order.
     fn record(number: u64, slots: impl Iterator<Item = u64>) -> Vec<u8> {
@@ -288,7 +266,7 @@ mod tests {
             log.push(kinds::INSERT_VALUE);
             log.extend(u16::from_be_bytes([5, TIERS]).to_le_bytes());
             log.extend(slot.to_le_bytes());
-            log.extend(PARTS[1]);
+            log.extend(HEADS[0]);
             log.resize(log.len() + (PART_SLOT_SIZE - SIZE_BYTES) as usize, 7);
         }
         log.extend([kinds::END_RECORD, 0, 0, 0, 0]);
@@ -321,13 +299,5 @@ mod tests {
         judged(&[second.clone(), first]).unwrap();
         judged(&[vec![], second[..8].to_vec()]).unwrap();
         assert!(matches!(judged(&[second]), Err(Error::BadLog { .. })));
-    }
-
-    #[test]
-    fn slots_have_the_sizes_that_paritydb_gives_them() {
-        let sizes = [(0, 32), (1, 33), (12, 44), (13, 46), (130, 1111), (254, 32_760), (255, 4096)];
-        for (tier, size) in sizes {
-            assert_eq!(slot_size(tier), size, "class {tier}");
-        }
     }
 }

@@ -3,6 +3,7 @@
 use crate::Error;
 use crate::layout::{self, LookupKey, columns, lookup_key, meta_keys};
 use crate::log::{check_logs, log_numbers};
+use crate::tables::{Fault, Tables, check_indices, check_tables};
 use parity_db::{Db, Options};
 use parity_scale_codec::{Decode, DecodeAll, Encode};
 use primitives::blocks::{BlockHeader, Justification, SignedBlock};
@@ -26,6 +27,8 @@ pub struct BlockId {
 pub struct NodeDb {
     pub(crate) db: Db,
     pub(crate) path: PathBuf,
+    /// What is looked at before each read; none in a database that was opened to be written.
+    pub(crate) tables: Option<Tables>,
 }
 
 impl std::fmt::Debug for NodeDb {
@@ -34,35 +37,63 @@ impl std::fmt::Debug for NodeDb {
     }
 }
 
-/// Options of an existing database, from its own `metadata`, after nobody was found to use it and its log was found to refer
-/// to nothing but its own.
-pub(crate) fn existing_options(path: &Path) -> Result<Options, Error> {
-    let not_a_database = |reason: String| Error::NotANodeDatabase { path: path.to_owned(), reason };
-    if !path.is_dir() {
-        return Err(not_a_database("no such directory".to_owned()));
+/// An existing database, as its `metadata` describes it.
+pub(crate) struct Existing {
+    options: Options,
+    salt: [u8; 32],
+    version: u32,
+    /// Name of a log, if it has one: ParityDB replays it when it opens the database.
+    log: Option<String>,
+}
+
+impl Existing {
+    /// Looks at a database that nobody uses, before ParityDB does: the log must refer to nothing but its own, the files must be
+    /// as long as they have to be.
+    pub(crate) fn find(path: &Path) -> Result<Self, Error> {
+        let not_a_database = |reason: String| Error::NotANodeDatabase { path: path.to_owned(), reason };
+        if !path.is_dir() {
+            return Err(not_a_database("no such directory".to_owned()));
+        }
+        check_metadata_text(path)?;
+        let metadata = Options::load_metadata(path)
+            .map_err(|error| not_a_database(format!("its `metadata` file: {error}")))?
+            .ok_or_else(|| not_a_database("it has no `metadata` file".to_owned()))?;
+        let count = metadata.columns.len();
+        if count < layout::NUM_COLUMNS {
+            return Err(not_a_database(format!(
+                "a ParityDB of {count} columns where a node's has {} at least",
+                layout::NUM_COLUMNS
+            )));
+        }
+        let columns =
+            u8::try_from(count).map_err(|_| not_a_database(format!("a ParityDB of {count} columns")))?;
+        if !metadata.columns.iter().all(|column| column.is_valid()) {
+            return Err(not_a_database("its `metadata` file describes impossible columns".to_owned()));
+        }
+        if let Some(what) = layout::unlike_a_node(&metadata.columns) {
+            return Err(not_a_database(format!("by its `metadata` file {what}, as in no node's")));
+        }
+        check_unlocked(path)?;
+        check_logs(path, count, metadata.version)?;
+        let log = pending_log(path)?;
+        check_indices(path, columns, log.is_some())?;
+        if log.is_none() {
+            check_tables(path, columns)?;
+        }
+        let mut options = Options::with_columns(path, columns);
+        options.columns = metadata.columns;
+        Ok(Self { options, salt: metadata.salt, version: metadata.version, log })
     }
-    check_metadata_text(path)?;
-    let metadata = Options::load_metadata(path)
-        .map_err(|error| not_a_database(format!("its `metadata` file: {error}")))?
-        .ok_or_else(|| not_a_database("it has no `metadata` file".to_owned()))?;
-    if metadata.columns.len() < layout::NUM_COLUMNS {
-        return Err(not_a_database(format!(
-            "a ParityDB of {} columns where a node's has {} at least",
-            metadata.columns.len(),
-            layout::NUM_COLUMNS
-        )));
+
+    /// Opens it. Where there was a log, ParityDB has played it into the tables, so only now can they be compared.
+    pub(crate) fn open(&self, open: impl FnOnce(&Options) -> parity_db::Result<Db>) -> Result<Db, Error> {
+        let path = &self.options.path;
+        let db = caught(|| open(&self.options)).map_err(|error| open_error(path, error))?;
+        if self.log.is_some() {
+            check_tables(path, self.options.columns.len() as u8)?;
+        }
+        Ok(db)
     }
-    if metadata.columns.len() > usize::from(u8::MAX) {
-        return Err(not_a_database(format!("a ParityDB of {} columns", metadata.columns.len())));
-    }
-    if !metadata.columns.iter().all(|column| column.is_valid()) {
-        return Err(not_a_database("its `metadata` file describes impossible columns".to_owned()));
-    }
-    check_unlocked(path)?;
-    check_logs(path, metadata.columns.len(), metadata.version)?;
-    let mut options = Options::with_columns(path, metadata.columns.len() as u8);
-    options.columns = metadata.columns;
-    Ok(options)
 }
 
 /// Most bytes of the `metadata` file; a node's has about 1200.
@@ -111,14 +142,20 @@ impl NodeDb {
     /// directory has to be writable all the same.
     ///
     /// # Errors
-    /// [`Error::NotANodeDatabase`], [`Error::Locked`] while a node runs on it, [`Error::BadLog`], [`Error::Open`].
+    /// [`Error::NotANodeDatabase`], [`Error::Locked`] while a node runs on it, [`Error::BadLog`], [`Error::BadFile`],
+    /// [`Error::Open`]; [`Error::Corrupt`] and [`Error::Read`] when it does not even say what it is.
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
-        let path = layout::database_directory(path);
-        let mut options = existing_options(&path)?;
+        Self::open_found(Existing::find(&layout::database_directory(path))?)
+    }
+
+    fn open_found(mut existing: Existing) -> Result<Self, Error> {
         // They would be written back when it is closed.
-        options.stats = false;
-        let db = caught(|| Db::open_read_only(&options)).map_err(|error| open_error(&path, error))?;
-        let database = Self { db, path };
+        existing.options.stats = false;
+        let db = existing.open(Db::open_read_only)?;
+        let tables = Tables::open(&existing.options, existing.salt, existing.version);
+        let path = existing.options.path;
+        let tables = tables.map_err(|error| unreadable(&path, error))?;
+        let database = Self { db, path, tables: Some(tables) };
         database.check_type()?;
         Ok(database)
     }
@@ -131,12 +168,11 @@ impl NodeDb {
     /// # Errors
     /// [`Error::PendingLog`], else those of [`Self::open_read_only`].
     pub fn open_unchanged(path: &Path) -> Result<Self, Error> {
-        let path = layout::database_directory(path);
-        existing_options(&path)?;
-        if let Some(log) = pending_log(&path)? {
-            return Err(Error::PendingLog { path, log });
+        let existing = Existing::find(&layout::database_directory(path))?;
+        match existing.log {
+            Some(log) => Err(Error::PendingLog { path: existing.options.path, log }),
+            None => Self::open_found(existing),
         }
-        Self::open_read_only(&path)
     }
 
     /// The database's directory.
@@ -163,7 +199,29 @@ impl NodeDb {
         key: &[u8],
         what: impl FnOnce() -> String,
     ) -> Result<Option<Vec<u8>>, Error> {
-        self.db.get(column, key).map_err(|source| Error::Read { what: what(), source })
+        self.checked(column, key, what, || self.db.get(column, key))
+    }
+
+    /// Reads the value of a key, or something of it, after a look at what there would be to read.
+    fn checked<T>(
+        &self,
+        column: u8,
+        key: &[u8],
+        what: impl FnOnce() -> String,
+        read: impl FnOnce() -> parity_db::Result<T>,
+    ) -> Result<T, Error> {
+        match self.tables.as_ref().map_or(Ok(()), |tables| tables.check(column, key)) {
+            Ok(()) => {}
+            Err(Fault::Damaged(reason)) => return Err(Error::corrupt(what(), reason)),
+            Err(Fault::Unreadable(error)) => {
+                return Err(Error::Read { what: what(), source: parity_db::Error::Io(error) });
+            }
+        }
+        caught(read).map_err(|error| match error {
+            parity_db::Error::Corruption(reason) => Error::corrupt(what(), reason),
+            parity_db::Error::Compression => Error::corrupt(what(), "it cannot be decompressed"),
+            source => Error::Read { what: what(), source },
+        })
     }
 
     /// Hash of the genesis block: names the chain.
@@ -318,10 +376,9 @@ impl NodeDb {
             let Some(id) = self.block_id(number)? else {
                 return Err(Error::NoSuchBlock { number, best: self.best()?.number });
             };
-            let size = self
-                .db
-                .get_size(columns::BODY, &lookup_key(number, &id.hash))
-                .map_err(|source| Error::Read { what: format!("the body of block {number}"), source })?;
+            let key = lookup_key(number, &id.hash);
+            let what = || format!("the body of block {number}");
+            let size = self.checked(columns::BODY, &key, what, || self.db.get_size(columns::BODY, &key))?;
             if size.is_none() {
                 return Ok(Some(number));
             }
@@ -360,11 +417,15 @@ impl NodeDb {
     }
 }
 
-/// Opens a database; that ParityDB panics is an error, too: its log is checked less than it is trusted.
-pub(crate) fn caught(open: impl FnOnce() -> parity_db::Result<Db>) -> parity_db::Result<Db> {
-    catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| {
+/// Calls ParityDB; that it panics is an error, too: its files are checked less than it trusts them.
+pub(crate) fn caught<T>(call: impl FnOnce() -> parity_db::Result<T>) -> parity_db::Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
         Err(parity_db::Error::Corruption("ParityDB panicked: its log or its tables are damaged".to_owned()))
     })
+}
+
+fn unreadable(path: &Path, error: std::io::Error) -> Error {
+    Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) }
 }
 
 /// A running node has a log, too: that it runs is what has to be said then.
@@ -372,22 +433,18 @@ fn check_unlocked(path: &Path) -> Result<(), Error> {
     let lock = match File::open(path.join("lock")) {
         Ok(lock) => lock,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) }),
+        Err(error) => return Err(unreadable(path, error)),
     };
     match lock.try_lock_shared() {
         Err(TryLockError::WouldBlock) => Err(Error::Locked { path: path.to_owned() }),
-        Err(TryLockError::Error(error)) => {
-            Err(Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) })
-        }
+        Err(TryLockError::Error(error)) => Err(unreadable(path, error)),
         Ok(()) => Ok(()),
     }
 }
 
 /// Name of a log file.
 fn pending_log(path: &Path) -> Result<Option<String>, Error> {
-    let unreadable =
-        |error: std::io::Error| Error::Open { path: path.to_owned(), source: parity_db::Error::Io(error) };
-    let numbers = log_numbers(path).map_err(unreadable)?;
+    let numbers = log_numbers(path).map_err(|error| unreadable(path, error))?;
     Ok(numbers.first().map(|number| format!("log{number}")))
 }
 

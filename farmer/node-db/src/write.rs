@@ -1,7 +1,7 @@
 //! Creating and writing: what a development chain needs to keep its blocks as a node does.
 
 use crate::layout::{self, columns, lookup_key, meta_keys};
-use crate::read::{caught, existing_options, open_error};
+use crate::read::{Existing, caught, open_error};
 use crate::{BlockId, Error, NodeDb};
 use parity_db::{Db, Options};
 use parity_scale_codec::Encode;
@@ -17,19 +17,17 @@ impl NodeDb {
     /// An empty database has no best block until its genesis block is inserted ([`Self::insert_best_block`]).
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::NotANodeDatabase`] when there is another kind of database, [`Error::Open`] when the
-    /// directory cannot be made or written.
+    /// [`Error::Locked`], [`Error::NotANodeDatabase`] when there is another kind of database, [`Error::BadLog`],
+    /// [`Error::BadFile`], [`Error::Open`] when the directory cannot be made or written.
     pub fn open_or_create(path: &Path) -> Result<Self, Error> {
-        let new = !path.join("metadata").exists();
-        let options = if new {
+        let db = if path.join("metadata").exists() {
+            Existing::find(path)?.open(Db::open_or_create)?
+        } else {
             let mut options = Options::with_columns(path, layout::NUM_COLUMNS as u8);
             options.columns = layout::column_options();
-            options
-        } else {
-            existing_options(path)?
+            caught(|| Db::open_or_create(&options)).map_err(|error| open_error(path, error))?
         };
-        let db = caught(|| Db::open_or_create(&options)).map_err(|error| open_error(path, error))?;
-        let database = Self { db, path: path.to_owned() };
+        let database = Self { db, path: path.to_owned(), tables: None };
         // The type is written with the first commit: a process killed before it leaves an empty database.
         if database.get(columns::META, meta_keys::TYPE, || "the database's type".to_owned())?.is_none()
             && database.get(columns::META, meta_keys::BEST, || "the best block".to_owned())?.is_none()

@@ -6,8 +6,8 @@ use cluster::ClusterSecret;
 use cluster::contract::InstanceId;
 use cluster::testing::get_pieces;
 use cluster::transfer::*;
+use primitives::PieceIndex;
 use primitives::hashes::blake3_hash;
-use primitives::{Piece, PieceIndex};
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
     KeyUsagePurpose,

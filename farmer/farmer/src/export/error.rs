@@ -98,7 +98,9 @@ fn history_exit_code(error: &HistoryError) -> u8 {
         HistoryError::Node(node::Error::Address { .. }) => 78,
         HistoryError::Node(node::Error::Malformed { .. }) => 65,
         HistoryError::Database(node_db::Error::NotANodeDatabase { .. }) => 78,
-        HistoryError::Database(node_db::Error::Corrupt { .. } | node_db::Error::BadLog { .. }) => 65,
+        HistoryError::Database(
+            node_db::Error::Corrupt { .. } | node_db::Error::BadLog { .. } | node_db::Error::BadFile { .. },
+        ) => 65,
         HistoryError::Node(_) | HistoryError::Database(_) | HistoryError::Pruned { .. } => 69,
         HistoryError::Block { .. } | HistoryError::Mismatch { .. } | HistoryError::Unfilled { .. } => 65,
         HistoryError::Stopped => 75,

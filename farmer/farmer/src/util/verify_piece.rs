@@ -6,6 +6,7 @@ pub mod verifier;
 use crate::cli::{NatsArguments, SrsArguments, VerifyPieceArguments};
 use crate::roles::Error;
 use crate::roles::context::load_reference_string;
+use crate::roles::items::verification::ParityCheck;
 use crate::roles::piece_source::SegmentCommitments;
 use crate::util::{connect, output};
 use archiving::Kzg;
@@ -14,7 +15,7 @@ use indicatif::ProgressBar;
 use node::NodeClient;
 use piece_store::{ItemKind, SlotContents, StoreInspection};
 use primitives::rpc::GenesisHash;
-use primitives::{Piece, SegmentCommitment, SegmentIndex};
+use primitives::{SegmentCommitment, SegmentIndex};
 use progress::{Progress, ProgressFile};
 use serde_json::{Value, json};
 use std::collections::{BTreeSet, HashMap};
@@ -51,7 +52,7 @@ pub async fn run(
             None => from_cluster(nats, &stores).await?,
         };
         check_chain(&stores, genesis)?;
-        Some(Chain { kzg, commitments })
+        Some(Chain { kzg, parity: ParityCheck::new(), commitments })
     };
     let stop = StopOnDrop::default();
     let stopped = Arc::clone(&stop.0);
@@ -85,12 +86,6 @@ async fn look_at(paths: &[PathBuf]) -> Result<Vec<StoreInspection>, Error> {
 
 fn look_at_one(path: &Path) -> Result<StoreInspection, Error> {
     let store = StoreInspection::new(path)?;
-    if store.items() != ItemKind::Piece {
-        return Err(Error::Config(format!(
-            "{} holds items of another kind than pieces; this version cannot verify them",
-            path.display()
-        )));
-    }
     if store.in_use() {
         tracing::info!(store = %path.display(), "The store is in use: it is read while its cache works");
     }
@@ -158,6 +153,7 @@ fn check_chain(stores: &[StoreInspection], genesis: GenesisHash) -> Result<(), E
 struct Report {
     path: PathBuf,
     full: bool,
+    items: ItemKind,
     in_use: bool,
     hashes_only: bool,
     /// First slot that was verified by this run.
@@ -237,6 +233,7 @@ fn verify(
     Ok(Report {
         path: store.path().to_owned(),
         full: store.is_full(),
+        items: store.items(),
         in_use: store.in_use(),
         hashes_only,
         resumed_at,
@@ -255,6 +252,7 @@ impl Report {
         json!({
             "path": self.path,
             "kind": if self.full { "full" } else { "sharded" },
+            "items": self.items.name(),
             "in_use": self.in_use,
             "checked_against": if self.hashes_only { "hashes" } else { "chain" },
             "resumed_at_slot": self.resumed_at,
@@ -278,7 +276,7 @@ impl Report {
             self.progress.good,
             self.progress.bad_count(),
             self.read,
-            output::bytes((self.rate() * Piece::SIZE as f64) as u64)
+            output::bytes((self.rate() * self.items.size() as f64) as u64)
         );
         for bad in self.progress.bad.iter().take(LISTED_MAX) {
             let piece = bad.piece.map_or_else(|| "a piece".to_owned(), |piece| format!("piece {piece}"));

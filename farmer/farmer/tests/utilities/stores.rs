@@ -2,9 +2,12 @@
 
 use crate::roles_support::srs_cache;
 use crate::world::Controller;
-use crate::{CHAIN, PIECES, directory, flip, full_store, item_offset, piece, sharded_store, util, util_json};
+use crate::{
+    CHAIN, OPTIONS, PIECES, directory, flip, full_store, item_offset, piece, sharded_store, util, util_json,
+};
 use cluster::testing::NatsServer;
-use piece_store::FullPieceStore;
+use farmer::roles::items;
+use piece_store::{Capacity, FullPieceStore, ItemKind, ShardedPieceStore, StoreOptions};
 use primitives::PieceIndex;
 use serde_json::Value;
 use std::path::Path;
@@ -32,6 +35,7 @@ async fn stores_are_verified_named_and_taken_up_again() {
     let _controller = Controller::start(&nats, &CHAIN).await;
     flipped_bits_are_named_by_piece(&nats);
     pieces_of_another_place_or_history_are_found_by_the_chain_alone(&nats);
+    pieces_with_their_parity_are_verified_with_it(&nats);
     a_killed_verification_goes_on_where_it_was(&nats);
 }
 
@@ -85,7 +89,7 @@ fn pieces_of_another_place_or_history_are_found_by_the_chain_alone(nats: &NatsSe
     let directory = directory();
     let path = directory.path().join("full");
     {
-        let store = FullPieceStore::open(&path, &crate::OPTIONS).unwrap();
+        let store = FullPieceStore::open(&path, &OPTIONS).unwrap();
         for (index, contents) in [(1, 1), (4, 3), (PIECES + 2, 2)] {
             store.put(PieceIndex(index), piece(contents).as_bytes()).unwrap();
         }
@@ -104,7 +108,7 @@ fn pieces_of_another_place_or_history_are_found_by_the_chain_alone(nats: &NatsSe
     let (_, code, output) = util_json(&["verify-piece", path]);
     assert_eq!(code, 78);
     assert!(String::from_utf8_lossy(&output.stderr).contains("--hashes-only"), "{output:?}");
-    let store = FullPieceStore::open(Path::new(path), &crate::OPTIONS).unwrap();
+    let store = FullPieceStore::open(Path::new(path), &OPTIONS).unwrap();
     store.bind_chain(primitives::rpc::GenesisHash([9; 32])).unwrap();
     drop(store);
     let (_, code, output) = util_json(&["verify-piece", "--nats-server", &url, path]);
@@ -113,6 +117,36 @@ fn pieces_of_another_place_or_history_are_found_by_the_chain_alone(nats: &NatsSe
         String::from_utf8_lossy(&output.stderr).contains("pieces of the chain with genesis"),
         "{output:?}"
     );
+}
+
+fn pieces_with_their_parity_are_verified_with_it(nats: &NatsServer) {
+    let directory = directory();
+    let path = directory.path().join("split");
+    let options = StoreOptions { items: ItemKind::SplitParityPiece, ..OPTIONS };
+    let store = ShardedPieceStore::open(&path, &options, Capacity::Pieces(PIECES)).unwrap();
+    for index in 0..6 {
+        let mut item = items::extend(piece(index).as_bytes()).unwrap();
+        match index {
+            // A parity chunk, which the piece itself does not have; a source chunk; a piece in another's place.
+            2 => item[32 + 31] ^= 1,
+            3 => item[31] ^= 1,
+            4 => item = items::extend(piece(9).as_bytes()).unwrap(),
+            _ => {}
+        }
+        store.put(PieceIndex(index), &item).unwrap();
+    }
+    drop(store);
+    let path = path.to_str().unwrap();
+    let (value, code, output) = util_json(&["verify-piece", "--hashes-only", path]);
+    assert_eq!((code, &value["stores"][0]["good"]), (0, &6.into()), "{output:?}");
+    assert_eq!(value["stores"][0]["items"], "split-parity-piece", "{value}");
+    let url = nats.url();
+    let (value, code, _) = util_json(&["verify-piece", "--nats-server", &url, path]);
+    assert_eq!((code, &value["stores"][0]["good"]), (65, &3.into()), "{value}");
+    let found = bad(&value, 0);
+    assert_eq!(names(&found), [2, 3, 4], "{value}");
+    assert!(found[0].1.contains("parity chunks are not those of its record"), "{found:?}");
+    assert!(found[1..].iter().all(|(_, reason)| reason.contains("the chain's history")), "{found:?}");
 }
 
 /// The progress file of the only store, once it says more than that a run has begun.

@@ -3,18 +3,15 @@
 
 use super::collection::Arrival;
 use super::sources::Check;
-use crate::roles::items::ParityCheck;
+use crate::roles::items::verification::{ItemToVerify, ParityCheck, verify_items};
 use archiving::Kzg;
-use archiving::verification::{InvalidPiece, PieceToVerify, verify_pieces};
 use async_trait::async_trait;
 use cluster::ClusterClient;
 use cluster::contract::SegmentHeadersRequest;
-use farming::encoding::{PieceInput, SplitParityPiece};
+use farming::encoding::PieceInput;
 use parking_lot::Mutex;
 use primitives::rpc::MAX_SEGMENT_HEADERS_PER_REQUEST;
-use primitives::{Piece, SegmentCommitment, SegmentIndex};
-use rayon::prelude::*;
-use std::borrow::Cow;
+use primitives::{SegmentCommitment, SegmentIndex};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
@@ -105,7 +102,12 @@ fn sort_out(
     let mut arrivals = arrivals.into_iter().peekable();
     while arrivals.peek().is_some() {
         let part: Vec<Arrival> = arrivals.by_ref().take(at_once).collect();
-        let verdicts = verdicts(kzg, parity, commitments, &part);
+        let to_verify = part.iter().map(|Arrival { index, piece, .. }| ItemToVerify {
+            index: *index,
+            item: piece,
+            segment_commitment: commitments[&index.segment_index()],
+        });
+        let verdicts = verify_items(kzg, parity, &to_verify.collect::<Vec<_>>());
         for (arrival, verdict) in part.into_iter().zip(verdicts) {
             let Arrival { index, from, .. } = &arrival;
             match verdict {
@@ -117,45 +119,4 @@ fn sort_out(
         }
     }
     good
-}
-
-/// What is wrong with a piece in whichever form.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-enum BadItem {
-    #[error(transparent)]
-    Piece(#[from] InvalidPiece),
-    #[error("its parity chunks are not those of its record")]
-    Parity,
-}
-
-fn verdicts(
-    kzg: &Kzg,
-    parity: &ParityCheck,
-    commitments: &HashMap<SegmentIndex, SegmentCommitment>,
-    arrivals: &[Arrival],
-) -> Vec<Result<(), BadItem>> {
-    let plain: Vec<Cow<'_, Piece>> = arrivals.par_iter().map(|arrival| plain(&arrival.piece)).collect();
-    let to_verify = |(Arrival { index, .. }, piece): (&Arrival, _)| PieceToVerify {
-        piece,
-        segment_commitment: commitments[&index.segment_index()],
-        position: index.position(),
-    };
-    let pieces: Vec<_> = arrivals.iter().zip(plain.iter().map(|piece| &**piece)).map(to_verify).collect();
-    let with_parity = |(verdict, arrival): (Result<(), InvalidPiece>, &Arrival)| {
-        verdict?;
-        match &arrival.piece {
-            PieceInput::SplitParity(SplitParityPiece { extended, .. }) if !parity.is_extension(extended) => {
-                Err(BadItem::Parity)
-            }
-            _ => Ok(()),
-        }
-    };
-    verify_pieces(kzg, &pieces).into_par_iter().zip(arrivals).map(with_parity).collect()
-}
-
-fn plain(input: &PieceInput) -> Cow<'_, Piece> {
-    match input {
-        PieceInput::Piece(piece) => Cow::Borrowed(piece),
-        PieceInput::SplitParity(split) => Cow::Owned(split.piece()),
-    }
 }

@@ -1,16 +1,20 @@
 //! Verification of a store, batch by batch: while one is compared with the chain the next is read.
 
 use super::progress::{BadPiece, Progress};
+use crate::roles::items::ItemBuffer;
+use crate::roles::items::verification::{ItemToVerify, ParityCheck, verify_items};
 use archiving::Kzg;
-use archiving::verification::{PieceToVerify, verify_pieces};
-use piece_store::{SlotContents, StoreInspection};
+use cluster::transfer::ItemType;
+use farming::encoding::PieceInput;
+use piece_store::{ItemKind, SlotContents, StoreInspection};
 use primitives::hashes::blake3_hash;
-use primitives::{Blake3Hash, Piece, PieceIndex, SegmentCommitment, SegmentIndex};
+use primitives::{Blake3Hash, PieceIndex, SegmentCommitment, SegmentIndex};
 use rayon::prelude::*;
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-/// Pieces of a batch: two batches are in memory, 134 MB.
+/// Pieces of a batch. Two batches are in memory: 134 MB, or 336 MB of pieces with their parity, which are checked in their
+/// plain form, too.
 pub const BATCH: usize = 64;
 /// Readings of a piece that does not fit its hash, in a store that may be at work.
 const READINGS: usize = 3;
@@ -19,6 +23,8 @@ const READINGS: usize = 3;
 pub struct Chain {
     /// Reference string.
     pub kzg: Kzg,
+    /// For pieces that come with their parity.
+    pub parity: ParityCheck,
     /// Commitments of the segments that exist.
     pub commitments: HashMap<SegmentIndex, SegmentCommitment>,
 }
@@ -37,7 +43,7 @@ enum Loaded {
     Whole {
         slot: u64,
         index: PieceIndex,
-        piece: Piece,
+        item: PieceInput,
     },
 }
 
@@ -105,15 +111,18 @@ impl<'a> Verifier<'a> {
             }
             SlotContents::Piece { index, hash } => (index, hash),
         };
-        let mut piece = Piece::zeroed();
+        let mut item = ItemBuffer::zeroed(match self.store.items() {
+            ItemKind::Piece => ItemType::Piece,
+            ItemKind::SplitParityPiece => ItemType::SplitParityPiece,
+        });
         let mut found = Blake3Hash::default();
         for _ in 0..READINGS {
-            if let Err(error) = self.store.read(slot, &mut piece.as_bytes_mut()[..]) {
+            if let Err(error) = self.store.read(slot, item.as_bytes_mut()) {
                 return bad(Some(index), format!("it cannot be read: {error}"));
             }
-            found = blake3_hash(piece.as_bytes());
+            found = blake3_hash(item.as_bytes_mut());
             if found == hash {
-                return Loaded::Whole { slot, index, piece };
+                return Loaded::Whole { slot, index, item: item.into_input() };
             }
             // A cache at work may have replaced it meanwhile.
             if self.store.slot_now(slot).is_ok_and(|now| now != contents) {
@@ -131,19 +140,18 @@ impl<'a> Verifier<'a> {
             match loaded {
                 Loaded::Gone => {}
                 Loaded::Bad(piece) => bad.push(piece),
-                Loaded::Whole { slot, index, piece } => whole.push((slot, index, piece)),
+                Loaded::Whole { slot, index, item } => whole.push((slot, index, item)),
             }
         }
-        let Some(Chain { kzg, commitments }) = self.chain else { return (whole.len() as u64, bad) };
+        let Some(Chain { kzg, parity, commitments }) = self.chain else { return (whole.len() as u64, bad) };
         let mut to_verify = Vec::new();
-        let mut places = Vec::new();
-        for (slot, index, piece) in &whole {
+        let mut slots = Vec::new();
+        for (slot, index, item) in &whole {
             let segment = index.segment_index();
             match commitments.get(&segment) {
                 Some(commitment) => {
-                    let (segment_commitment, position) = (*commitment, index.position());
-                    to_verify.push(PieceToVerify { piece, segment_commitment, position });
-                    places.push((*slot, *index));
+                    to_verify.push(ItemToVerify { index: *index, item, segment_commitment: *commitment });
+                    slots.push(*slot);
                 }
                 None => bad.push(BadPiece {
                     slot: *slot,
@@ -153,7 +161,8 @@ impl<'a> Verifier<'a> {
             }
         }
         let mut good = 0;
-        for ((slot, index), verdict) in places.into_iter().zip(verify_pieces(kzg, &to_verify)) {
+        let verdicts = verify_items(kzg, parity, &to_verify);
+        for ((slot, ItemToVerify { index, .. }), verdict) in slots.into_iter().zip(&to_verify).zip(verdicts) {
             match verdict {
                 Ok(()) => good += 1,
                 Err(error) => {
@@ -173,8 +182,7 @@ mod tests {
     use piece_store::{Capacity, FullPieceStore, ShardedPieceStore, StoreOptions};
     use primitives::Piece;
 
-    const OPTIONS: StoreOptions =
-        StoreOptions { items: piece_store::ItemKind::Piece, chain: None, slots_per_extent: 128 };
+    const OPTIONS: StoreOptions = StoreOptions { items: ItemKind::Piece, chain: None, slots_per_extent: 128 };
 
     fn item(number: u64) -> Vec<u8> {
         vec![number as u8; Piece::SIZE]
