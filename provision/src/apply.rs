@@ -2,23 +2,26 @@
 
 mod build;
 mod executor;
+mod fleet;
 mod programs;
+mod stop;
 
 pub use build::set_by_cargo_run;
+pub use fleet::{Connection, connect, side_by_side};
 
 use crate::error::{Error, Problem, Result};
 use crate::events::{Event, Sink};
-use crate::facts::{self, HostFacts};
-use crate::inventory::{Connection, Diagnostic};
-use crate::journal::{Journal, What};
+use crate::facts::{self, BuildFacts, HostFacts};
+use crate::inventory::Diagnostic;
 use crate::layout::Layout;
 use crate::plan::{self, Action, Plan};
 use crate::resolve::{Cluster, Host};
-use crate::supervisor::Supervisor;
-use crate::transport::{Local, Lock, Transport};
-use executor::Executor;
-use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use crate::transport::{Lock, Transport};
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+/// Hosts that are worked on at once when nothing else is said.
+pub const FORKS: usize = 16;
 
 /// How a run is to be done.
 #[derive(Debug, Clone)]
@@ -31,6 +34,8 @@ pub struct Options {
     pub inventory: String,
     /// Whether to wait for the first accepted solution.
     pub wait_for_solution: bool,
+    /// Hosts that are worked on at once.
+    pub forks: usize,
 }
 
 impl Default for Options {
@@ -40,6 +45,7 @@ impl Default for Options {
             invocation: "provision".to_string(),
             inventory: "inventory.yaml".to_string(),
             wait_for_solution: true,
+            forks: FORKS,
         }
     }
 }
@@ -47,30 +53,10 @@ impl Default for Options {
 /// What a run did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The plan that was executed.
-    pub plan: Plan,
+    /// The plans that were executed, one a host.
+    pub plans: Vec<Plan>,
     /// Steps that changed something.
     pub changes: usize,
-}
-
-/// The transport to a host.
-///
-/// # Errors
-/// The connection is not supported by this build (which [`crate::check::check`] reports with its place).
-pub fn transport(host: &Host) -> Result<Box<dyn Transport>> {
-    match host.connection.value {
-        Connection::Local => Ok(Box::new(Local)),
-        Connection::Ssh => Err(Error::Internal("connection `ssh` passed the check".to_string())),
-    }
-}
-
-/// The one host of a cluster on this machine.
-///
-/// # Errors
-/// There is none, which the check reports with its place.
-pub fn local_host(cluster: &Cluster) -> Result<&Host> {
-    let local = cluster.hosts.iter().find(|host| host.connection.value == Connection::Local);
-    local.ok_or_else(|| Error::Internal("an inventory without a host passed the check".to_string()))
 }
 
 /// Asks a host for its facts and checks it for its plan.
@@ -81,23 +67,23 @@ pub async fn examine(
     cluster: &Cluster,
     host: &Host,
     transport: &dyn Transport,
+    binaries: &BuildFacts,
 ) -> Result<(HostFacts, Vec<Diagnostic>)> {
-    let facts = facts::gather(cluster, host, transport, &Local).await?;
+    let facts = facts::gather(host, transport, binaries).await?;
     let (problems, warnings) = plan::problems(cluster, host, &facts);
     if problems.is_empty() { Ok((facts, warnings)) } else { Err(Error::Check { problems }) }
 }
 
-/// Plans without doing anything.
+/// Examines every host and plans for it, without doing anything; in the order of the inventory.
 ///
 /// # Errors
-/// The host cannot be asked, is unfit, or what is missing cannot be installed.
+/// A host cannot be asked, is unfit, or what is missing cannot be installed.
 pub async fn plan_only(
     cluster: &Cluster,
-    host: &Host,
-    transport: &dyn Transport,
-) -> Result<(Plan, Vec<Diagnostic>)> {
-    let (facts, warnings) = examine(cluster, host, transport).await?;
-    Ok((plan::plan(cluster, host, &facts)?, warnings))
+    connections: Vec<Connection<'_>>,
+    forks: usize,
+) -> Result<Vec<(Plan, Vec<Diagnostic>)>> {
+    fleet::plan_only(cluster, connections, forks).await
 }
 
 /// Which steps of a plan a run takes.
@@ -109,79 +95,48 @@ enum Scope {
     StartOnly,
 }
 
-/// Brings a host to where its inventory wants it.
+impl Scope {
+    /// The command that asks for it.
+    const fn command(self) -> &'static str {
+        match self {
+            Self::Everything => "apply",
+            Self::StartOnly => "start",
+        }
+    }
+}
+
+/// Brings every host to where the inventory wants it.
 ///
 /// # Errors
-/// See [`Error`]; what was done stays, and the next run goes on from there.
-pub async fn apply(cluster: &Cluster, options: &Options, sink: &dyn Sink) -> Result<Report> {
-    run(cluster, options, sink, Scope::Everything).await
+/// See [`Error`]; what was done stays, and the next run goes on from there. Hosts that cannot be reached or fail do not keep
+/// the others from being finished; nothing at all is done when one is unfit.
+pub async fn apply(
+    cluster: &Cluster,
+    connections: Vec<Connection<'_>>,
+    options: &Options,
+    sink: &dyn Sink,
+) -> Result<Report> {
+    fleet::run(cluster, connections, options, sink, Scope::Everything).await
 }
 
 /// Starts what is installed, without changing files, packages or binaries.
 ///
 /// # Errors
 /// Nothing is installed, or something does not start.
-pub async fn start(cluster: &Cluster, options: &Options, sink: &dyn Sink) -> Result<Report> {
-    run(cluster, options, sink, Scope::StartOnly).await
-}
-
-async fn run(cluster: &Cluster, options: &Options, sink: &dyn Sink, scope: Scope) -> Result<Report> {
-    let started = Instant::now();
-    let host = local_host(cluster)?;
-    let layout = Layout::of(host);
-    let transport = transport(host)?;
-    let command = if scope == Scope::Everything { "apply" } else { "start" };
-    sink.event(&Event::RunStarted {
-        command: command.to_string(),
-        cluster: cluster.name.clone(),
-        version: env!("CARGO_PKG_VERSION").to_string(),
-    });
-    let state = layout.state();
-    // What may not be looked at counts as not there: the examination says what is wrong with it.
-    if !matches!(transport.resolve(&state).await, Ok(Some(_))) {
-        if scope == Scope::StartOnly {
-            return Err(Error::NotRunning { prefix: layout.prefix });
-        }
-        // Nothing is touched on a host that is unfit; the lock needs a place.
-        examine(cluster, host, &*transport).await?;
-        transport.make_directory(&state, 0o755).await?;
-    }
-    let _lock = lock(&layout, command, &*transport).await?;
-    let (facts, warnings) = examine(cluster, host, &*transport).await?;
-    for warning in warnings {
-        sink.event(&Event::Warning { message: warning.message });
-    }
-    let journal = Journal::new(&layout, &*transport);
-    if let Some(step) = journal.interrupted().await? {
-        sink.event(&Event::Note {
-            message: format!("the last run was cut off at {step}; this one goes on from there"),
-        });
-    }
-    let mut plan = plan::plan(cluster, host, &facts)?;
-    restrict(&mut plan, scope, options, sink)?;
-    for note in &plan.notes {
-        sink.event(&Event::Note { message: note.clone() });
-    }
-    sink.event(&Event::Planned {
-        host: plan.host.clone(),
-        changes: plan.changes(),
-        gates: plan.steps.len() - plan.changes(),
-    });
-    journal
-        .add(What::Begun { command: command.to_string(), version: env!("CARGO_PKG_VERSION").to_string() })
-        .await?;
-    let mut executor = Executor::new(cluster, host, &*transport, &facts, options, sink, &journal);
-    let done = executor.execute(&plan).await;
-    journal.add(What::Ended { error: done.as_ref().err().map(ToString::to_string) }).await?;
-    let changes = done?;
-    sink.event(&finished(&plan, &layout, changes, started, options));
-    Ok(Report { plan, changes })
+pub async fn start(
+    cluster: &Cluster,
+    connections: Vec<Connection<'_>>,
+    options: &Options,
+    sink: &dyn Sink,
+) -> Result<Report> {
+    fleet::run(cluster, connections, options, sink, Scope::StartOnly).await
 }
 
 /// Takes a lock that every run on this prefix needs.
 async fn lock(layout: &Layout, command: &str, transport: &dyn Transport) -> Result<Box<dyn Lock>> {
-    let holder =
-        format!("`provision {command}`, process {}, since {}", std::process::id(), utc(SystemTime::now()));
+    let control = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let (process, since) = (std::process::id(), utc(SystemTime::now()));
+    let holder = format!("`provision {command}`, process {process} on {}, since {since}", control.trim());
     transport.lock(&layout.state().join("lock"), &holder).await
 }
 
@@ -201,7 +156,7 @@ fn utc(time: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-fn restrict(plan: &mut Plan, scope: Scope, options: &Options, sink: &dyn Sink) -> Result<()> {
+fn restrict(plan: &mut Plan, scope: Scope, options: &Options, sink: &dyn Sink) {
     if !options.wait_for_solution {
         plan.steps.retain(|step| !matches!(step.action, Action::Wait { .. }));
     }
@@ -224,25 +179,28 @@ fn restrict(plan: &mut Plan, scope: Scope, options: &Options, sink: &dyn Sink) -
             let many = crate::error::count_of(left, "change", "changes");
             let message =
                 format!("{many} of the inventory or the sources are not applied yet; `apply` does that");
-            sink.event(&Event::Warning { message });
+            sink.event(&Event::Warning { host: Some(plan.host.clone()), message });
         }
     }
-    Ok(())
 }
 
-fn finished(plan: &Plan, layout: &Layout, changes: usize, started: Instant, options: &Options) -> Event {
+fn finished(cluster: &Cluster, changes: usize, started: Instant, options: &Options) -> Event {
     let next = |command: &str, meaning: &str| {
         (
             format!("{} {command}", options.invocation).replace("INVENTORY", &options.inventory),
             meaning.to_string(),
         )
     };
+    let of_only = |path: fn(&Layout) -> PathBuf| match &cluster.hosts[..] {
+        [host] => path(&Layout::of(host)).display().to_string(),
+        hosts => format!("on {} hosts, each below its prefix", hosts.len()),
+    };
     Event::RunFinished {
-        cluster: plan.cluster.clone(),
+        cluster: cluster.name.clone(),
         changes,
         milliseconds: milliseconds(started),
-        prefix: layout.prefix.display().to_string(),
-        logs: layout.logs().display().to_string(),
+        prefix: of_only(|layout| layout.prefix.clone()),
+        logs: of_only(Layout::logs),
         next: vec![
             next("status INVENTORY", "how it is"),
             next("logs INVENTORY plot-client -f", "watch it farm"),
@@ -255,38 +213,17 @@ fn milliseconds(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Stops every program in the reverse order of the start, then supervisord; returns how many were stopped.
+/// Stops every program of every host in the reverse order of the start, then supervisord; returns how many were stopped.
 ///
 /// # Errors
 /// Something does not stop, or another run is at work.
-pub async fn stop(cluster: &Cluster, sink: &dyn Sink) -> Result<usize> {
-    let host = local_host(cluster)?;
-    let layout = Layout::of(host);
-    let transport = transport(host)?;
-    if transport.resolve(&layout.state()).await?.is_none() {
-        return Err(Error::NotRunning { prefix: layout.prefix });
-    }
-    let _lock = lock(&layout, "stop", &*transport).await?;
-    let supervisor = Supervisor::new(&*transport, layout.socket());
-    if supervisor.pid().await.is_err() {
-        let facts = facts::gather(cluster, host, &*transport, &Local).await?;
-        let orphans: Vec<u32> = facts.orphans().iter().map(|process| process.pid).collect();
-        programs::stop_orphans(&orphans, &layout, &*transport).await?;
-        return Ok(orphans.len());
-    }
-    let (known, _) = crate::derive::programs(cluster, host, &HostFacts::default());
-    let rank = |name: &str| known.iter().position(|program| program.name == name).unwrap_or(usize::MAX);
-    let mut running = supervisor.programs().await?;
-    running.retain(|program| program.pid != 0);
-    running.sort_by_key(|program| std::cmp::Reverse(rank(&program.name)));
-    for program in &running {
-        let seconds =
-            known.iter().find(|known| known.name == program.name).map_or(30, |known| known.stop_seconds);
-        supervisor.stop(&program.name, Duration::from_secs(u64::from(seconds) + 15)).await?;
-        sink.event(&Event::Note { message: format!("{} stopped", program.name) });
-    }
-    supervisor.shutdown(Duration::from_secs(30)).await?;
-    Ok(running.len())
+pub async fn stop(
+    cluster: &Cluster,
+    connections: Vec<Connection<'_>>,
+    options: &Options,
+    sink: &dyn Sink,
+) -> Result<usize> {
+    stop::stop(cluster, connections, options, sink).await
 }
 
 /// Reads an inventory and checks it: what every command begins with.
@@ -330,6 +267,7 @@ fn carried(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn dates() {

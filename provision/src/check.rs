@@ -30,6 +30,9 @@ pub fn ports(host: &Host) -> Vec<PortUse> {
     if let Some(node) = &host.node {
         add(&node.nats.port, "nats-server (clients)");
         add(&node.nats.monitor_port, "nats-server (monitoring)");
+        if let Some(port) = &node.nats.cluster_port {
+            add(port, "nats-server (its cluster)");
+        }
         add(&node.rpc_port, "node RPC");
         add(&node.controller.metrics_port, "controller metrics");
         add(&node.proof_server.metrics_port, "proof-server metrics");
@@ -96,12 +99,7 @@ fn check_connections(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
     let mut first_local: Option<Span> = None;
     for host in &cluster.hosts {
         match host.connection.value {
-            Connection::Ssh => {
-                let message =
-                    format!("host `{}`: connection `ssh` is not supported by this build", host.name.value);
-                let hint = "this build installs on the machine it runs on: `connection: local`";
-                findings.push(Diagnostic::error("unsupported", host.connection.span, message).hint(hint));
-            }
+            Connection::Ssh => check_ssh(host, findings),
             Connection::Local => match first_local {
                 None => first_local = Some(host.name.span),
                 Some(first) => {
@@ -111,6 +109,23 @@ fn check_connections(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
                 }
             },
         }
+    }
+}
+
+fn check_ssh(host: &Host, findings: &mut Vec<Diagnostic>) {
+    // A default stands where the host's name does.
+    if host.address.span == host.name.span {
+        let message = format!("host `{}` is reached over SSH but has no `address:`", host.name.value);
+        let finding = Diagnostic::error("missing", host.name.span, message);
+        findings.push(finding.hint("`address: 192.168.1.4`; or `connection: local` if it is this machine"));
+    }
+    let span = host.connection.span;
+    let paths = crate::facts::data_paths(host);
+    let own = [&host.prefix, &host.dev_srs_cache];
+    if let Some(path) = own.into_iter().chain(&paths).find(|path| path.iter().any(|part| part == "~")) {
+        let message =
+            format!("host `{}`: `~` in {} is not known before we are there", host.name.value, path.display());
+        findings.push(Diagnostic::error("path", span, message).hint("write the whole path"));
     }
 }
 

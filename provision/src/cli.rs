@@ -1,11 +1,13 @@
 //! The command line. Parsed here, acted on by the library, said by `output`.
 
 use crate::apply::{self, Options};
-use crate::error::{Error, ExitCode, Result};
+use crate::error::{Error, ExitCode, HostFailure, Result};
+use crate::events::Event;
 use crate::facts::HostFacts;
 use crate::layout::Layout;
 use crate::output::{Form, Output};
-use crate::resolve::{Cluster, Overrides};
+use crate::resolve::{Cluster, Host, Overrides};
+use crate::transport::{self, Local, Transport, file_error};
 use crate::{derive, logs, render, status};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
@@ -42,6 +44,16 @@ struct Target {
     /// Install the binaries of this directory instead of building them
     #[arg(long, value_name = "DIR")]
     binaries: Option<PathBuf>,
+    /// Work on so many hosts at once
+    #[arg(long, value_name = "N", default_value_t = apply::FORKS, value_parser = parse_forks)]
+    forks: usize,
+}
+
+fn parse_forks(text: &str) -> std::result::Result<usize, String> {
+    match text.parse() {
+        Ok(forks @ 1..=1024) => Ok(forks),
+        _ => Err("a number from 1 to 1024".to_string()),
+    }
 }
 
 /// How to run.
@@ -103,21 +115,32 @@ enum Command {
     },
     /// List the exit codes
     ExitCodes,
+    /// Serve another machine's provision over standard input and output
+    #[command(hide = true)]
+    Remote,
 }
 
 /// Runs the command line of this process; returns its exit code.
 pub fn main() -> std::process::ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.command, Command::Remote) {
+        return transport::remote::main();
+    }
     let output = Output::new(if cli.json { Form::Json } else { Form::Text });
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let result = match runtime {
         Err(error) => Err(Error::Internal(format!("cannot start a runtime: {error}"))),
-        Ok(runtime) => runtime.block_on(async {
-            tokio::select! {
-                result = act(cli.command, &output) => result,
-                () = interrupted() => Err(Error::Interrupted),
-            }
-        }),
+        Ok(runtime) => {
+            let result = runtime.block_on(async {
+                tokio::select! {
+                    result = act(cli.command, &output) => result,
+                    () = interrupted() => Err(Error::Interrupted),
+                }
+            });
+            // Nobody waits for a thread that still reads a large file.
+            runtime.shutdown_background();
+            result
+        }
     };
     let code = result.unwrap_or_else(|error| {
         output.error(&error);
@@ -154,7 +177,7 @@ fn load(target: &Target, output: &Output) -> Result<Cluster> {
 }
 
 fn absolute(path: &std::path::Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(crate::transport::file_error("cannot name the directory", path))
+    std::path::absolute(path).map_err(file_error("cannot name the directory", path))
 }
 
 fn options(target: &Target, run: &Run) -> Options {
@@ -171,7 +194,8 @@ fn options(target: &Target, run: &Run) -> Options {
         Some(offset) => format!("{} --port-offset {offset}", target.inventory.display()),
         None => target.inventory.display().to_string(),
     };
-    Options { patience: run.patience, invocation, inventory, wait_for_solution: !run.no_wait }
+    let (patience, forks) = (run.patience, target.forks);
+    Options { patience, invocation, inventory, wait_for_solution: !run.no_wait, forks }
 }
 
 async fn act(command: Command, output: &Output) -> Result<ExitCode> {
@@ -179,29 +203,32 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Check(target) => check(&target, output).await?,
         Command::Plan(target) => {
             let cluster = load(&target, output)?;
-            let host = apply::local_host(&cluster)?;
-            let transport = apply::transport(host)?;
-            output.plan(&apply::plan_only(&cluster, host, &*transport).await?.0);
+            let connections = apply::connect(&cluster, target.forks).await;
+            let planned = apply::plan_only(&cluster, connections, target.forks).await?;
+            output.plans(&planned.into_iter().map(|(plan, _)| plan).collect::<Vec<_>>());
         }
         Command::Apply { target, run } => {
             let cluster = load(&target, output)?;
-            apply::apply(&cluster, &options(&target, &run), output.sink()).await?;
+            let connections = apply::connect(&cluster, target.forks).await;
+            apply::apply(&cluster, connections, &options(&target, &run), output.sink()).await?;
         }
         Command::Start { target, run } => {
             let cluster = load(&target, output)?;
-            apply::start(&cluster, &options(&target, &run), output.sink()).await?;
+            let connections = apply::connect(&cluster, target.forks).await;
+            apply::start(&cluster, connections, &options(&target, &run), output.sink()).await?;
         }
         Command::Stop(target) => {
             let cluster = load(&target, output)?;
-            let stopped = apply::stop(&cluster, output.sink()).await?;
+            let options = Options { forks: target.forks, ..Options::default() };
+            let connections = apply::connect(&cluster, target.forks).await;
+            let stopped = apply::stop(&cluster, connections, &options, output.sink()).await?;
             let text = format!("{} stopped; data stays\n", crate::error::count(stopped, "program"));
             output.result(&serde_json::json!({"stopped": stopped}), &text);
         }
         Command::Status(target) => {
             let cluster = load(&target, output)?;
-            let host = apply::local_host(&cluster)?;
-            let transport = apply::transport(host)?;
-            let status = status::status(&cluster, host, &*transport).await?;
+            let connections = apply::connect(&cluster, target.forks).await;
+            let status = status::status(&cluster, &connections, target.forks).await;
             output.status(&status);
             return Ok(if status.healthy() { ExitCode::Ok } else { ExitCode::Down });
         }
@@ -209,6 +236,7 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
             show_logs(&target, &roles, follow, lines, output).await?
         }
         Command::Render { target, out } => render_to(&target, &out, output).await?,
+        Command::Remote => return Err(Error::Internal("`remote` is served elsewhere".to_string())),
         Command::ExitCodes => {
             let table: Vec<_> = ExitCode::ALL.iter().map(|code| (*code as u8, code.meaning())).collect();
             let text: String =
@@ -221,18 +249,30 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
 
 async fn check(target: &Target, output: &Output) -> Result<()> {
     let cluster = load(target, output)?;
-    let host = apply::local_host(&cluster)?;
-    let transport = apply::transport(host)?;
-    let (facts, warnings) = apply::examine(&cluster, host, &*transport).await?;
-    for warning in &warnings {
-        output.sink().event(&crate::events::Event::Warning { message: warning.message.clone() });
+    let connections = apply::connect(&cluster, target.forks).await;
+    // What is missing must be installable, too: so it is planned.
+    let planned = apply::plan_only(&cluster, connections, target.forks).await?;
+    let mut count = 0;
+    for (plan, warnings) in planned {
+        count += warnings.len();
+        for warning in warnings {
+            let host = (cluster.hosts.len() > 1).then(|| plan.host.clone());
+            output.sink().event(&Event::Warning { host, message: warning.message });
+        }
     }
-    // What is missing must be installable, too.
-    crate::plan::plan(&cluster, host, &facts)?;
     let text =
         format!("{}: no problem found; `plan` shows what apply would do\n", target.inventory.display());
-    output.result(&serde_json::json!({"problems": 0, "warnings": warnings.len()}), &text);
+    output.result(&serde_json::json!({"problems": 0, "warnings": count}), &text);
     Ok(())
+}
+
+/// Names of a host's programs that are meant by roles or program names; all when none is named.
+fn programs_of(cluster: &Cluster, host: &Host, roles: &[String]) -> Vec<String> {
+    let (programs, _) = derive::programs(cluster, host, &HostFacts::default());
+    let is_meant = |program: &derive::Program| {
+        roles.is_empty() || roles.iter().any(|role| program.role.name() == role || program.name == *role)
+    };
+    programs.into_iter().filter(is_meant).map(|program| program.name).collect()
 }
 
 async fn show_logs(
@@ -243,46 +283,60 @@ async fn show_logs(
     output: &Output,
 ) -> Result<()> {
     let cluster = load(target, output)?;
-    let host = apply::local_host(&cluster)?;
-    let transport = apply::transport(host)?;
-    let (programs, _) = derive::programs(&cluster, host, &HostFacts::default());
-    let mut names = Vec::new();
-    for role in roles {
-        let matching = programs.iter().filter(|program| program.role.name() == role || program.name == *role);
-        let before = names.len();
-        names.extend(matching.map(|program| program.name.clone()));
-        if names.len() == before {
-            let known = derive::Role::ALL.map(derive::Role::name).join(", ");
-            let problem = crate::error::Problem {
-                code: "unknown-role",
-                message: format!("there is no role or program {role:?} on this host"),
-                hint: format!("roles are {known}"),
-            };
-            return Err(Error::Check { problems: vec![problem] });
+    let unknown = roles.iter().find(|role| {
+        cluster.hosts.iter().all(|host| programs_of(&cluster, host, std::slice::from_ref(role)).is_empty())
+    });
+    if let Some(role) = unknown {
+        let known = derive::Role::ALL.map(derive::Role::name).join(", ");
+        let problem = crate::error::Problem {
+            code: "unknown-role",
+            message: format!("there is no role or program {role:?} on any host"),
+            hint: format!("roles are {known}"),
+        };
+        return Err(Error::Check { problems: vec![problem] });
+    }
+    let meant: Vec<_> = cluster.hosts.iter().map(|host| (host, programs_of(&cluster, host, roles))).collect();
+    let hosts = meant.iter().filter(|(_, programs)| !programs.is_empty());
+    let showing = hosts.clone().map(|(host, programs)| {
+        let many = (meant.len() > 1, programs.len() > 1);
+        async move {
+            let transport = transport::connect(host).await?;
+            let host_name = many.0.then_some(host.name.value.as_str());
+            let mut on_line = |program: &str, line: &str| output.log_line(host_name, program, line, many.1);
+            logs::show(&Layout::of(host), programs, lines, follow, &*transport, &mut on_line).await
+        }
+    });
+    let mut failures = Vec::new();
+    for ((host, _), result) in hosts.clone().zip(futures::future::join_all(showing).await) {
+        if let Err(error) = result {
+            failures.push(HostFailure { host: host.name.value.clone(), error });
         }
     }
-    if roles.is_empty() {
-        names.extend(programs.iter().map(|program| program.name.clone()));
+    match failures.pop() {
+        None => Ok(()),
+        Some(failure) if cluster.hosts.len() == 1 => Err(failure.error),
+        Some(failure) => {
+            failures.push(failure);
+            Err(Error::Hosts { failures, of: cluster.hosts.len() })
+        }
     }
-    let many = names.len() > 1;
-    let mut on_line = |program: &str, line: &str| output.log_line(program, line, many);
-    logs::show(&Layout::of(host), &names, lines, follow, &*transport, &mut on_line).await
 }
 
 async fn render_to(target: &Target, out: &std::path::Path, output: &Output) -> Result<()> {
     let cluster = load(target, output)?;
+    let binaries = crate::facts::binaries(&cluster, &Local).await?;
     let mut written = Vec::new();
     for host in &cluster.hosts {
-        let transport = apply::transport(host)?;
-        let facts = crate::facts::gather(&cluster, host, &*transport, &crate::transport::Local).await?;
+        let transport = transport::connect(host).await?;
+        let facts = crate::facts::gather(host, &*transport, &binaries).await?;
         let (mut programs, _) = derive::programs(&cluster, host, &facts);
         for file in render::files(&cluster, host, &mut programs)? {
             let relative = file.path.strip_prefix(&host.prefix).unwrap_or(&file.path).to_path_buf();
             let path = out.join(&host.name.value).join(relative);
             if let Some(parent) = path.parent() {
-                transport.make_directory(parent, 0o755).await?;
+                Local.make_directory(parent, 0o755).await?;
             }
-            transport.write(&path, file.text.as_bytes(), file.mode).await?;
+            Local.write(&path, file.text.as_bytes(), file.mode).await?;
             written.push(path);
         }
     }

@@ -285,6 +285,9 @@ impl Derive<'_> {
         };
         flag("data", Some(self.layout.data().join("dev-node").display().to_string()));
         flag("rpc-listen-on", Some(rpc.to_string()));
+        // The first node makes the chain, the others replicate it.
+        let first = self.cluster.node_rpcs().next().filter(|first| *first != rpc);
+        flag("follow", first.map(|first| format!("ws://{first}")));
         flag("srs-cache", Some(self.host.dev_srs_cache.display().to_string()));
         flag("pieces-in-sector", Some(self.cluster.pieces_in_sector().to_string()));
         flag("seed", chain.seed.as_ref().map(|seed| seed.value.clone()));
@@ -342,8 +345,10 @@ impl Derive<'_> {
                 let name = format!("autonomys-plot-server-{index}");
                 let mut program =
                     self.role(&name, Role::PlotServer, server.metrics_port.value, arguments, 180);
-                if let Some(gpu) = server.gpu {
-                    program.environment.insert("CUDA_VISIBLE_DEVICES".to_string(), gpu.value.to_string());
+                // Where the inventory names none, each takes the one of its place.
+                let gpu = server.gpu.map(|gpu| gpu.value).or_else(|| facts.gpus.iter().nth(index).copied());
+                if let Some(gpu) = gpu {
+                    program.environment.insert("CUDA_VISIBLE_DEVICES".to_string(), gpu.to_string());
                 }
                 if let Some(concurrency) = server.gpu_concurrency {
                     program.environment.insert("GPU_CONCURRENCY".to_string(), concurrency.to_string());
@@ -374,9 +379,10 @@ impl Derive<'_> {
     }
 }
 
-/// The gate behind everything: the chain has accepted a solution of this cluster.
-pub fn final_gate(host: &Host) -> Option<Gate> {
-    let rpc = SocketAddr::new(host.address.value, host.node.as_ref()?.rpc_port.value);
+/// The gate behind everything: the chain has accepted a solution of this host's farms.
+pub fn final_gate(cluster: &Cluster, host: &Host) -> Option<Gate> {
+    let own = host.node.as_ref().map(|node| SocketAddr::new(host.address.value, node.rpc_port.value));
+    let rpc = own.or_else(|| cluster.node_rpcs().next())?;
     let metrics_port = host.storage.as_ref()?.metrics_port.value;
     let plot_client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), metrics_port);
     Some(Gate::FirstSolution { rpc, plot_client })

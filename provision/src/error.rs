@@ -90,7 +90,7 @@ pub enum Error {
     #[error("{action} {path}: {source}", path = path.display())]
     File {
         /// "cannot write".
-        action: &'static str,
+        action: String,
         /// Which.
         path: PathBuf,
         /// Why.
@@ -111,6 +111,32 @@ pub enum Error {
         endpoint: String,
         /// Why.
         message: String,
+    },
+    /// A host cannot be reached, or the connection to it ended.
+    #[error("{host}: {message}")]
+    Connection {
+        /// Which.
+        host: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// What went wrong on a host that is not this machine.
+    #[error("{host}: {error}")]
+    OnHost {
+        /// Which.
+        host: String,
+        /// What.
+        error: Box<Self>,
+    },
+    /// The run did not get to its end on some hosts.
+    #[error("{} of {} failed: {}", failures.len(), count(*of, "host"), failures.iter().map(|failure| failure.host.as_str()).collect::<Vec<_>>().join(", "))]
+    Hosts {
+        /// Those, and why.
+        failures: Vec<HostFailure>,
+        /// How many there are in all.
+        of: usize,
     },
     /// A host told us something we do not understand.
     #[error("facts of host {host}: {message}")]
@@ -196,6 +222,15 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
+/// A host on which a run did not get to its end.
+#[derive(Debug)]
+pub struct HostFailure {
+    /// Its name.
+    pub host: String,
+    /// Why.
+    pub error: Error,
+}
+
 /// Why a host is not fit for the plan, and what to do.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Problem {
@@ -213,8 +248,15 @@ impl Error {
         match self {
             Self::ReadInventory { .. } | Self::Inventory { .. } => ExitCode::Inventory,
             Self::Check { .. } => ExitCode::Check,
-            Self::File { .. } | Self::Command { .. } | Self::Http { .. } | Self::Facts { .. } => {
-                ExitCode::Host
+            Self::File { .. }
+            | Self::Command { .. }
+            | Self::Http { .. }
+            | Self::Facts { .. }
+            | Self::Connection { .. } => ExitCode::Host,
+            Self::OnHost { error, .. } => error.exit_code(),
+            // What went wrong first is what the others may follow from.
+            Self::Hosts { failures, .. } => {
+                failures.first().map_or(ExitCode::Internal, |failure| failure.error.exit_code())
             }
             Self::Package { .. } => ExitCode::Package,
             Self::Build { .. } => ExitCode::Build,
@@ -227,12 +269,39 @@ impl Error {
         }
     }
 
+    /// Whether a host is not fit for its plan: the inventory or the host has to be changed.
+    pub fn is_unfit(&self) -> bool {
+        match self {
+            Self::Check { .. } => true,
+            Self::OnHost { error, .. } => error.is_unfit(),
+            _ => false,
+        }
+    }
+
+    /// The last log lines of what failed, where there are any.
+    pub fn log(&self) -> &[String] {
+        match self {
+            Self::Gate { log, .. } => log,
+            Self::OnHost { error, .. } => error.log(),
+            _ => &[],
+        }
+    }
+
     /// What to do about it, where that is not in the message.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Package { hint, .. } | Self::Build { hint, .. } | Self::Step { hint, .. } => {
-                Some(hint.clone())
-            }
+            Self::Package { hint, .. }
+            | Self::Build { hint, .. }
+            | Self::Step { hint, .. }
+            | Self::Connection { hint, .. } => Some(hint.clone()),
+            Self::OnHost { error, .. } => error.hint(),
+            Self::Hosts { failures, .. } => Some(
+                match failures.iter().any(|failure| failure.error.is_unfit()) {
+                    true => "nothing was done on any host",
+                    false => "nothing kept the other hosts from their end; apply again when these are mended",
+                }
+                .to_string(),
+            ),
             Self::Gate { log_path, .. } => Some(format!("its whole log: {}", log_path.display())),
             Self::Locked { .. } => Some("wait for it to end; a lock never outlives its process".to_string()),
             Self::NotRunning { .. } => Some("`provision apply INVENTORY` starts the cluster".to_string()),

@@ -26,16 +26,24 @@ pub enum Event {
         command: String,
         /// Name of the cluster.
         cluster: String,
+        /// Names of its hosts.
+        hosts: Vec<String>,
         /// Version of this tool.
         version: String,
     },
     /// Something worth knowing that changes nothing.
     Note {
+        /// Host that it is about, if one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         /// What.
         message: String,
     },
     /// Something that should not be, but does not stop the run.
     Warning {
+        /// Host that it is about, if one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        host: Option<String>,
         /// What.
         message: String,
     },
@@ -63,6 +71,8 @@ pub enum Event {
     },
     /// A step goes on.
     StepProgress {
+        /// Host.
+        host: String,
         /// Identity within the plan.
         step: String,
         /// How far it is.
@@ -70,6 +80,8 @@ pub enum Event {
     },
     /// A step ended well.
     StepFinished {
+        /// Host.
+        host: String,
         /// Identity within the plan.
         step: String,
         /// What it did.
@@ -81,8 +93,10 @@ pub enum Event {
         /// What it found.
         detail: String,
     },
-    /// A step failed; the run ends.
+    /// A step failed; the run ends on this host.
     StepFailed {
+        /// Host.
+        host: String,
         /// Identity within the plan.
         step: String,
         /// What it did.
@@ -91,6 +105,15 @@ pub enum Event {
         message: String,
         /// The last log lines of what failed.
         log: Vec<String>,
+    },
+    /// The run ended on a host before its end: nothing more is done there, and the others go on.
+    HostFailed {
+        /// Host.
+        host: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: Option<String>,
     },
     /// The run ends with an error.
     Failed {

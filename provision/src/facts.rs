@@ -9,7 +9,7 @@ use crate::layout::Layout;
 use crate::resolve::{Cluster, FarmSpace, Host};
 use crate::supervisor::{self, ProcessState, Supervisor};
 use crate::transport::{Command, Transport};
-pub use build::{BINARIES, BuildFacts, Stamp, of_workspace, read_stamp, stamp_path};
+pub use build::{BINARIES, BuildFacts, Stamp, of_workspace, read_stamp};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ struct Reply {
 }
 
 /// A Python of at least 3.9.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Python {
     /// The interpreter, its links resolved.
     pub path: PathBuf,
@@ -63,7 +63,7 @@ pub struct Python {
 }
 
 /// A tool that is there already.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tool {
     /// Where.
     pub path: PathBuf,
@@ -72,7 +72,7 @@ pub struct Tool {
 }
 
 /// CPUs of a NUMA node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NumaNode {
     /// Its number.
     pub node: u32,
@@ -81,7 +81,7 @@ pub struct NumaNode {
 }
 
 /// A running program of this cluster.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OwnProcess {
     /// Process id.
     pub pid: u32,
@@ -92,7 +92,7 @@ pub struct OwnProcess {
 }
 
 /// A port that is taken.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TakenPort {
     /// The port.
     pub port: u16,
@@ -103,7 +103,7 @@ pub struct TakenPort {
 }
 
 /// A path that is wanted and what there is of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathFacts {
     /// The path.
     pub path: PathBuf,
@@ -124,7 +124,7 @@ pub struct PathFacts {
 }
 
 /// A link.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkFacts {
     /// What it says.
     pub target: PathBuf,
@@ -133,7 +133,7 @@ pub struct LinkFacts {
 }
 
 /// A supervised program.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProgramFacts {
     /// Its state.
     pub state: ProcessState,
@@ -142,7 +142,7 @@ pub struct ProgramFacts {
 }
 
 /// What supervisord says.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorFacts {
     /// Its process id.
     pub pid: u32,
@@ -156,8 +156,33 @@ pub struct SupervisorFacts {
     pub unreadable: Option<String>,
 }
 
+/// What is asked of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The host's name, for messages.
+    pub host: String,
+    /// Directory that holds everything of the cluster there.
+    pub prefix: PathBuf,
+    /// Ports that are wanted.
+    pub ports: Vec<u16>,
+    /// Directories that roles keep data in, see [`data_paths`].
+    pub paths: Vec<PathBuf>,
+}
+
+impl Question {
+    /// What a plan for `host` needs to know.
+    pub fn of(host: &Host) -> Self {
+        Self {
+            host: host.name.value.clone(),
+            prefix: host.prefix.clone(),
+            ports: check::ports(host).iter().map(|used| used.port).collect(),
+            paths: data_paths(host),
+        }
+    }
+}
+
 /// Facts of a host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostFacts {
     /// "x86_64".
     pub machine: String,
@@ -237,50 +262,61 @@ impl HostFacts {
     }
 }
 
-/// Gathers the facts of a host.
+/// What the control machine knows of our binaries.
+///
+/// # Errors
+/// They are there and cannot be read.
+pub async fn binaries(cluster: &Cluster, control: &dyn Transport) -> Result<BuildFacts> {
+    match &cluster.binaries {
+        Binaries::Build => build::gather(&cluster.stamp, control).await,
+        Binaries::Files { farmer, dev_node } => build::given(&farmer.value, &dev_node.value, control).await,
+    }
+}
+
+/// Gathers the facts of a host, beside what is known of our binaries.
 ///
 /// # Errors
 /// The host cannot be asked or gives no sense.
-pub async fn gather(
-    cluster: &Cluster,
-    host: &Host,
-    transport: &dyn Transport,
-    control: &dyn Transport,
-) -> Result<HostFacts> {
-    let layout = Layout::of(host);
-    let ports: Vec<_> = check::ports(host).iter().map(|used| used.port.to_string()).collect();
-    let paths: Vec<_> = data_paths(host).iter().map(|path| path.display().to_string()).collect();
-    let mut facts = ask(&host.name.value, &layout, &ports.join(" "), &paths.join(" "), transport).await?;
-    facts.supervisor = ask_supervisor(&host.name.value, &layout, &facts.processes, transport).await?;
-    facts.build = match &cluster.binaries {
-        Binaries::Build => build::gather(&layout, control).await?,
-        Binaries::Files { farmer, dev_node } => build::given(&farmer.value, &dev_node.value, control).await?,
-    };
+pub async fn gather(host: &Host, transport: &dyn Transport, binaries: &BuildFacts) -> Result<HostFacts> {
+    let facts = transport.facts(&Question::of(host)).await?;
+    Ok(HostFacts { build: binaries.clone(), ..facts })
+}
+
+/// Collects the facts of a host next to it: what [`Transport::facts`] does where the host is.
+///
+/// # Errors
+/// See [`gather`].
+pub async fn collect(question: &Question, transport: &dyn Transport) -> Result<HostFacts> {
+    let layout = Layout::new(&question.prefix);
+    let mut facts = ask(question, &layout, transport).await?;
+    facts.supervisor = ask_supervisor(&question.host, &layout, &facts.processes, transport).await?;
     Ok(facts)
 }
 
 /// Gathers what the installation of packages below `directory` needs to know.
 pub(crate) async fn gather_tools(directory: &Path, transport: &dyn Transport) -> Result<HostFacts> {
-    ask("this machine", &Layout::new(directory), "", "", transport).await
+    let question = Question {
+        host: "this machine".to_string(),
+        prefix: directory.to_path_buf(),
+        ports: Vec::new(),
+        paths: Vec::new(),
+    };
+    ask(&question, &Layout::new(directory), transport).await
 }
 
-async fn ask(
-    host: &str,
-    layout: &Layout,
-    ports: &str,
-    paths: &str,
-    transport: &dyn Transport,
-) -> Result<HostFacts> {
+async fn ask(question: &Question, layout: &Layout, transport: &dyn Transport) -> Result<HostFacts> {
+    let ports: Vec<_> = question.ports.iter().map(u16::to_string).collect();
+    let paths: Vec<_> = question.paths.iter().map(|path| path.display().to_string()).collect();
     let command = Command::new("sh")
         .arg("-s")
         .env("PREFIX", &layout.prefix)
         .env("MARKER", layout.marker())
-        .env("PORTS", ports)
-        .env("PATHS", paths)
+        .env("PORTS", ports.join(" "))
+        .env("PATHS", paths.join(" "))
         .stdin(SCRIPT)
         .deadline(Duration::from_secs(60));
     let output = transport.run(&command).await?;
-    let failed = |message: String| Error::Facts { host: host.to_string(), message };
+    let failed = |message: String| Error::Facts { host: question.host.clone(), message };
     if !output.success() {
         return Err(failed(format!("the script ended with {}: {}", output.status, output.last_words(3))));
     }

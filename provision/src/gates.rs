@@ -38,10 +38,22 @@ pub async fn ask(gate: &Gate, transport: &dyn Transport) -> Answer {
 async fn nats(address: SocketAddr, transport: &dyn Transport) -> Result<Answer> {
     let request = Request::get(Endpoint::Tcp(address), "/healthz?js-enabled-only=true");
     let response = transport.http(&request).await?;
-    if response.success() {
-        return Ok(Answer::Ready("JetStream is on".to_string()));
+    if !response.success() {
+        return Ok(Answer::NotYet(format!("/healthz: {}", String::from_utf8_lossy(&response.body).trim())));
     }
-    Ok(Answer::NotYet(format!("/healthz: {}", String::from_utf8_lossy(&response.body).trim())))
+    let response = transport.http(&Request::get(Endpoint::Tcp(address), "/jsz")).await?;
+    let report: Value = serde_json::from_slice(&response.body).unwrap_or_default();
+    let Some(cluster) = report.get("meta_cluster") else {
+        return Ok(Answer::Ready("JetStream is on".to_string()));
+    };
+    // Of several servers, most have to be there before JetStream answers anybody.
+    match cluster.get("leader").and_then(Value::as_str).filter(|leader| !leader.is_empty()) {
+        Some(leader) => Ok(Answer::Ready(format!("JetStream is led by {leader}"))),
+        None => Ok(Answer::NotYet(format!(
+            "JetStream's {} have no leader yet",
+            crate::error::count(number(cluster, "/cluster_size") as usize, "server")
+        ))),
+    }
 }
 
 /// The answer of a node's `dev_stats`.

@@ -27,6 +27,23 @@ pub enum Connection {
     Ssh,
 }
 
+/// How to log in to a host over SSH; what is absent is left to `ssh` and the user's own configuration of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SshSettings {
+    /// User name there.
+    pub user: Option<Spanned<String>>,
+    /// sshd's port.
+    pub port: Option<Spanned<u16>>,
+    /// Private key of the control machine.
+    pub identity_file: Option<Spanned<PathBuf>>,
+    /// `[USER@]HOST[:PORT]` through which the host is reached.
+    pub jump: Option<Spanned<String>>,
+    /// Whether to become root there with sudo.
+    pub sudo: Option<Spanned<bool>>,
+    /// The host's public keys as in `/etc/ssh/ssh_host_*_key.pub`, without the comment: no other is accepted.
+    pub host_keys: Option<Vec<Spanned<String>>>,
+}
+
 /// Where a secret comes from; the secret itself never stands in an inventory or a plan.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -78,6 +95,8 @@ pub struct NatsSettings {
     pub port: Option<Spanned<u16>>,
     /// `/healthz`, `/jsz`.
     pub monitor_port: Option<Spanned<u16>>,
+    /// The other nats-servers of the cluster.
+    pub cluster_port: Option<Spanned<u16>>,
     /// Largest message in bytes.
     pub max_payload: Option<Spanned<u64>>,
 }
@@ -172,6 +191,8 @@ pub struct Settings {
     pub groups: Vec<Spanned<String>>,
     /// How it is reached.
     pub connection: Option<Spanned<Connection>>,
+    /// How to log in over SSH.
+    pub ssh: Option<Spanned<SshSettings>>,
     /// Its address in the cluster.
     pub address: Option<Spanned<IpAddr>>,
     /// Directory that holds everything we install there.
@@ -344,6 +365,7 @@ fn read_settings(node: &Node, what: &str, host: bool, findings: &Findings) -> Op
     let settings = Settings {
         groups: groups.map(|groups| groups.value).unwrap_or_default(),
         connection: map.get("connection", read_connection),
+        ssh: map.part("ssh", read_ssh),
         address: map.get("address", read::address),
         prefix: map.get("prefix", read::path),
         port_offset: map.get("port_offset", read::small),
@@ -366,6 +388,21 @@ fn read_connection(node: &Node, findings: &Findings) -> Option<Connection> {
             None
         }
     }
+}
+
+fn read_ssh(node: &Node, findings: &Findings) -> Option<SshSettings> {
+    let mut map = MapReader::open(node, "`ssh:`", findings)?;
+    let keys = map.get("host_keys", |n, f| read::list(n, "`host_keys:`", f, read::host_key));
+    let settings = SshSettings {
+        user: map.get("user", read::login),
+        port: map.get("port", read::port),
+        identity_file: map.get("identity_file", read::path),
+        jump: map.get("jump", read::jump),
+        sudo: map.get("sudo", read::boolean),
+        host_keys: keys.map(|keys| keys.value),
+    };
+    map.finish();
+    Some(settings)
 }
 
 fn read_secret(node: &Node, findings: &Findings) -> Option<SecretReference> {
@@ -438,6 +475,7 @@ fn read_nats(node: &Node, findings: &Findings) -> Option<NatsSettings> {
     let nats = NatsSettings {
         port: map.get("port", read::port),
         monitor_port: map.get("monitor_port", read::port),
+        cluster_port: map.get("cluster_port", read::port),
         max_payload: map.get("max_payload", read::size),
     };
     map.finish();

@@ -50,7 +50,9 @@ impl Output {
         for finding in findings {
             match self.form {
                 Form::Text => eprint!("{}", finding.render(source)),
-                Form::Json => self.sink.event(&Event::Warning { message: located(finding, source).message }),
+                Form::Json => {
+                    self.sink.event(&Event::Warning { host: None, message: located(finding, source).message })
+                }
             }
         }
     }
@@ -68,9 +70,9 @@ impl Output {
         };
     }
 
-    /// Says a plan.
-    pub fn plan(&self, plan: &Plan) {
-        self.result(plan, &text::plan(plan));
+    /// Says the plans of a cluster's hosts.
+    pub fn plans(&self, plans: &[Plan]) {
+        self.result(&plans, &plans.iter().map(text::plan).collect::<String>());
     }
 
     /// Says how a cluster is.
@@ -79,14 +81,19 @@ impl Output {
     }
 
     /// Says a line of a program's log.
-    pub fn log_line(&self, program: &str, line: &str, many: bool) {
+    pub fn log_line(&self, host: Option<&str>, program: &str, line: &str, many: bool) {
         let mut out = std::io::stdout().lock();
-        let _ = match (self.form, many) {
-            (Form::Json, _) => {
-                writeln!(out, "{}", serde_json::json!({"v": EVENT_VERSION, "program": program, "line": line}))
-            }
-            (Form::Text, true) => writeln!(out, "{:<24} {line}", program.trim_start_matches("autonomys-")),
-            (Form::Text, false) => writeln!(out, "{line}"),
+        if self.form == Form::Json {
+            let line =
+                serde_json::json!({"v": EVENT_VERSION, "host": host, "program": program, "line": line});
+            let _ = writeln!(out, "{line}");
+            return;
+        }
+        let host = host.map(|host| format!("{host:<12} ")).unwrap_or_default();
+        let program = program.trim_start_matches("autonomys-");
+        let _ = match many {
+            true => writeln!(out, "{host}{program:<24} {line}"),
+            false => writeln!(out, "{host}{line}"),
         };
     }
 

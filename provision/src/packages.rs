@@ -409,7 +409,7 @@ pub async fn install_tools_async(directory: &Path, sink: &dyn Sink) -> Result<To
     };
     let facts = crate::facts::gather_tools(&directory, &Local).await?;
     let plan = plan(&directory, &facts)?;
-    let progress = |message: &str| sink.event(&Event::Note { message: message.to_string() });
+    let progress = |message: &str| sink.event(&Event::Note { host: None, message: message.to_string() });
     install(&plan, &directory, facts.python.as_ref(), &Local, &progress).await?;
     let bin = directory.join("bin");
     Ok(Tools {

@@ -132,7 +132,7 @@ pub fn plan(cluster: &Cluster, host: &Host, facts: &HostFacts) -> Result<Plan> {
     planner.files(&files);
     planner.supervisor(&files);
     planner.programs(programs);
-    if let Some(gate) = derive::final_gate(host) {
+    if let Some(gate) = derive::final_gate(cluster, host) {
         let action = Action::Wait { gate, seconds: FIRST_SOLUTION_SECONDS };
         planner.step("first-solution", "wait for the first accepted solution".to_string(), action);
     }

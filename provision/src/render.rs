@@ -7,6 +7,7 @@ use crate::resolve::{Cluster, Host};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tera::{Context, Tera};
 
@@ -99,11 +100,16 @@ fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<
     let node = host.node.as_ref().expect("called for node hosts only");
     let mut context = Context::new();
     context.insert("server_name", &format!("{}-{}", cluster.name, host.name.value));
-    let listen = std::net::SocketAddr::new(host.address.value, node.nats.port.value);
+    let listen = SocketAddr::new(host.address.value, node.nats.port.value);
     context.insert("listen", &listen.to_string());
     context.insert("monitor_port", &node.nats.monitor_port.value);
     context.insert("max_payload", &node.nats.max_payload.value);
     context.insert("store_dir", &layout.data().join("nats"));
+    if let Some(port) = node.nats.cluster_port {
+        context.insert("cluster", &cluster.name);
+        context.insert("cluster_listen", &SocketAddr::new(host.address.value, port.value).to_string());
+        context.insert("routes", &cluster.nats_routes());
+    }
     render(tera, "nats/nats-server.conf", &context)
 }
 

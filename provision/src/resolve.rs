@@ -2,10 +2,11 @@
 
 use crate::inventory::{
     Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NodeSettings, PlotServerSettings,
-    PlotterSettings, SecretReference, Span, Spanned, StorageSettings,
+    PlotterSettings, SecretReference, Span, Spanned, SshSettings, StorageSettings,
 };
+use crate::layout::Layout;
 use serde::Serialize;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// Pieces in a sector of the development chain when the inventory does not say.
@@ -17,6 +18,7 @@ pub const MAX_PAYLOAD_DEFAULT: u64 = 3_000_000;
 mod ports {
     pub(super) const NATS: u16 = 4222;
     pub(super) const NATS_MONITOR: u16 = 8222;
+    pub(super) const NATS_CLUSTER: u16 = 4248;
     pub(super) const NODE_RPC: u16 = 9944;
     pub(super) const SHARDED_CACHE: u16 = 9950;
     pub(super) const FULL_PIECE_CACHE: u16 = 9951;
@@ -74,6 +76,9 @@ pub struct Nats {
     pub port: Spanned<u16>,
     /// `/healthz`, `/jsz`.
     pub monitor_port: Spanned<u16>,
+    /// The other nats-servers, where there are any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_port: Option<Spanned<u16>>,
     /// Largest message in bytes.
     pub max_payload: Spanned<u64>,
 }
@@ -170,6 +175,37 @@ pub struct Storage {
     pub farms: Vec<Farm>,
 }
 
+/// How to log in to a host over SSH.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct SshAccess {
+    /// User name there.
+    pub user: Option<String>,
+    /// sshd's port.
+    pub port: Option<u16>,
+    /// Private key of the control machine.
+    pub identity_file: Option<PathBuf>,
+    /// `[USER@]HOST[:PORT]` through which the host is reached.
+    pub jump: Option<String>,
+    /// Whether to become root there with sudo.
+    pub sudo: bool,
+    /// The host's public keys, each `TYPE KEY`; when there are none, the user's known_hosts decides.
+    pub host_keys: Vec<String>,
+}
+
+impl SshAccess {
+    fn of(settings: &SshSettings, from_inventory: impl Fn(&Path) -> PathBuf) -> Self {
+        let keys = settings.host_keys.iter().flatten();
+        Self {
+            user: settings.user.as_ref().map(|user| user.value.clone()),
+            port: settings.port.map(|port| port.value),
+            identity_file: settings.identity_file.as_ref().map(|file| from_inventory(&file.value)),
+            jump: settings.jump.as_ref().map(|jump| jump.value.clone()),
+            sudo: settings.sudo.is_some_and(|sudo| sudo.value),
+            host_keys: keys.map(|key| key.value.clone()).collect(),
+        }
+    }
+}
+
 /// A host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Host {
@@ -177,6 +213,8 @@ pub struct Host {
     pub name: Spanned<String>,
     /// How it is reached.
     pub connection: Spanned<Connection>,
+    /// How to log in, for [`Connection::Ssh`].
+    pub ssh: SshAccess,
     /// Its address in the cluster.
     pub address: Spanned<IpAddr>,
     /// Directory that holds everything we install there.
@@ -204,6 +242,8 @@ pub struct Cluster {
     pub dev_chain: DevChain,
     /// Where our binaries come from.
     pub binaries: Binaries,
+    /// File of the control machine that tells the next run what the last build gave.
+    pub stamp: PathBuf,
     /// The hosts in the order of the inventory.
     pub hosts: Vec<Host>,
 }
@@ -215,9 +255,28 @@ impl Cluster {
             .iter()
             .filter_map(|host| {
                 let port = host.node.as_ref()?.nats.port.value;
-                Some(format!("nats://{}", std::net::SocketAddr::new(host.address.value, port)))
+                Some(format!("nats://{}", SocketAddr::new(host.address.value, port)))
             })
             .collect()
+    }
+
+    /// Routes of every nats-server to the others; none of a server that is alone.
+    pub fn nats_routes(&self) -> Vec<String> {
+        self.hosts
+            .iter()
+            .filter_map(|host| {
+                let port = host.node.as_ref()?.nats.cluster_port?.value;
+                Some(format!("nats://{}", SocketAddr::new(host.address.value, port)))
+            })
+            .collect()
+    }
+
+    /// RPC of each node host's node.
+    pub fn node_rpcs(&self) -> impl Iterator<Item = SocketAddr> {
+        self.hosts.iter().filter_map(|host| {
+            let node = host.node.as_ref()?;
+            Some(SocketAddr::new(host.address.value, node.rpc_port.value))
+        })
     }
 
     /// Pieces in a sector of the development chain.
@@ -244,13 +303,20 @@ pub fn resolve(inventory: &Inventory, overrides: &Overrides, around: &Surroundin
         SecretReference::File(path) => SecretReference::File(from_inventory(path)),
         other => other.clone(),
     };
+    let hosts: Vec<_> =
+        inventory.hosts.iter().map(|host| resolve_host(inventory, host, overrides, around)).collect();
+    // Only what a local host has below its prefix is this machine's.
+    let local = hosts.iter().find(|host| host.connection.value == Connection::Local);
+    let prefix =
+        local.map_or_else(|| default_prefix(&inventory.cluster.value, around), |host| host.prefix.clone());
     Cluster {
         name: inventory.cluster.value.clone(),
         reward_address: inventory.reward_address.clone(),
         secret,
         dev_chain: inventory.dev_chain.clone(),
         binaries,
-        hosts: inventory.hosts.iter().map(|host| resolve_host(inventory, host, overrides, around)).collect(),
+        stamp: Layout::new(&prefix).state().join("build.json"),
+        hosts,
     }
 }
 
@@ -274,6 +340,8 @@ struct HostDefaults<'a> {
     /// Where a default is said to stand: the host's name.
     span: Span,
     offset: u16,
+    /// Whether there are several node hosts.
+    clustered: bool,
     prefix: &'a Path,
     around: &'a Surroundings,
 }
@@ -305,6 +373,7 @@ impl HostDefaults<'_> {
             nats: Nats {
                 port: self.port(node.nats.port, ports::NATS),
                 monitor_port: self.port(node.nats.monitor_port, ports::NATS_MONITOR),
+                cluster_port: self.clustered.then(|| self.port(node.nats.cluster_port, ports::NATS_CLUSTER)),
                 max_payload,
             },
             rpc_port: self.port(node.rpc_port, ports::NODE_RPC),
@@ -377,15 +446,22 @@ fn resolve_host(
     let span = host.name.span;
     let connection = settings.connection.unwrap_or(Spanned::new(Connection::Ssh, span));
     let local = connection.value == Connection::Local;
+    let ssh = settings.ssh.as_ref().map(|ssh| {
+        SshAccess::of(&ssh.value, |path| around.inventory_directory.join(expand_home(path, around)))
+    });
+    // Another host's home directory is not ours; the check refuses a `~` that is left.
+    let elsewhere = Surroundings::default();
+    let around = if local { around } else { &elsewhere };
     let given = settings.prefix.as_ref().map(|prefix| expand_home(&prefix.value, around));
-    let prefix = overrides
-        .prefix
-        .clone()
-        .filter(|_| local)
-        .or(given)
-        .unwrap_or_else(|| default_prefix(&inventory.cluster.value, around));
+    let prefix =
+        overrides.prefix.clone().filter(|_| local).or(given).unwrap_or_else(|| match connection.value {
+            Connection::Local => default_prefix(&inventory.cluster.value, around),
+            Connection::Ssh => Path::new("/var/lib/autonomys").join(&inventory.cluster.value),
+        });
     let offset = overrides.port_offset.filter(|_| local).or(settings.port_offset.map(|offset| offset.value));
-    let fill = HostDefaults { span, offset: offset.unwrap_or(0), prefix: &prefix, around };
+    let nodes = inventory.hosts.iter().filter(|host| host.settings.node.is_some()).count();
+    let fill =
+        HostDefaults { span, offset: offset.unwrap_or(0), clustered: nodes > 1, prefix: &prefix, around };
     let dev_srs_cache = match overrides.dev_srs_cache.clone().filter(|_| local) {
         Some(directory) => directory,
         None => fill.path(settings.dev_srs_cache.as_ref(), "data/dev-srs").value,
@@ -393,6 +469,7 @@ fn resolve_host(
     Host {
         name: host.name.clone(),
         connection,
+        ssh: ssh.unwrap_or_default(),
         address: settings.address.unwrap_or(Spanned::new(IpAddr::V4(Ipv4Addr::LOCALHOST), span)),
         node: settings.node.as_ref().map(|node| fill.node(&node.value)),
         plotter: settings.plotter.as_ref().map(|plotter| fill.plotter(&plotter.value)),

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::inventory::SecretReference;
 use crate::transport::{Command, Transport};
+use std::path::Path;
 use std::time::Duration;
 
 /// Longest secret accepted, in bytes.
@@ -68,6 +69,15 @@ impl Secret {
             }
         };
         Self::checked(&text, &source).map(Some)
+    }
+
+    /// The one that a host has at `path`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    pub async fn of_host(path: &Path, transport: &dyn Transport) -> Result<Self> {
+        let there = transport.read(path, SECRET_MAX as u64).await?.unwrap_or_default();
+        Self::checked(&there, &path.display().to_string())
     }
 
     fn checked(text: &[u8], source: &str) -> Result<Self> {

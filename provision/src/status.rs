@@ -1,7 +1,8 @@
 //! How a cluster is: of supervisord, of each role, of the chain.
 
+use crate::apply::{Connection, side_by_side};
 use crate::derive::{self, Gate, Program, Role};
-use crate::error::Result;
+use crate::error::Error;
 use crate::facts::HostFacts;
 use crate::gates::{self, Answer, number};
 use crate::layout::Layout;
@@ -16,7 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 /// Version of the JSON form of a status.
-pub const STATUS_VERSION: u32 = 1;
+pub const STATUS_VERSION: u32 = 2;
 
 /// A role's program.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -72,6 +73,44 @@ pub struct ClusterStatus {
     pub solutions: Solutions,
 }
 
+/// How a host is.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HostStatus {
+    /// Its name.
+    pub host: String,
+    /// Why it cannot be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Directory that holds everything.
+    pub prefix: PathBuf,
+    /// supervisord's process id; none when it does not run.
+    pub supervisord: Option<u32>,
+    /// The roles in the order of their start; none of a host that cannot be asked.
+    pub roles: Vec<RoleStatus>,
+    /// What its node says of the chain.
+    #[serde(skip)]
+    pub chain: Option<Value>,
+}
+
+impl HostStatus {
+    /// Of a host that cannot be asked.
+    fn unknown(host: &Host, error: &Error) -> Self {
+        Self {
+            host: host.name.value.clone(),
+            error: Some(error.to_string()),
+            prefix: host.prefix.clone(),
+            supervisord: None,
+            roles: Vec::new(),
+            chain: None,
+        }
+    }
+
+    /// Whether it can be asked and every role is ready.
+    pub fn healthy(&self) -> bool {
+        self.error.is_none() && self.roles.iter().all(|role| role.state == "ready")
+    }
+}
+
 /// How a cluster is.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Status {
@@ -79,28 +118,34 @@ pub struct Status {
     pub version: u32,
     /// Name of the cluster.
     pub name: String,
-    /// Directory that holds everything.
-    pub prefix: PathBuf,
-    /// supervisord's process id; none when it does not run.
-    pub supervisord: Option<u32>,
-    /// The roles in the order of their start.
-    pub roles: Vec<RoleStatus>,
-    /// The cluster as a whole.
+    /// Its hosts in the order of the inventory.
+    pub hosts: Vec<HostStatus>,
+    /// The cluster as a whole, as far as its hosts can be asked.
     pub cluster: ClusterStatus,
 }
 
 impl Status {
-    /// Whether every role is ready.
+    /// Whether every role of every host is ready.
     pub fn healthy(&self) -> bool {
-        self.roles.iter().all(|role| role.state == "ready")
+        self.hosts.iter().all(HostStatus::healthy)
     }
 }
 
-/// Asks everything that runs on a host.
-///
-/// # Errors
-/// The inventory cannot be derived; that something is down is told in the status.
-pub async fn status(cluster: &Cluster, host: &Host, transport: &dyn Transport) -> Result<Status> {
+/// Asks everything that runs on any host, the hosts side by side. That something is down, or cannot be asked, is told in the
+/// status.
+pub async fn status(cluster: &Cluster, connections: &[Connection<'_>], forks: usize) -> Status {
+    let hosts = side_by_side(connections, forks, |(host, transport)| async move {
+        match transport {
+            Ok(transport) => host_status(cluster, host, &**transport).await,
+            Err(error) => HostStatus::unknown(host, error),
+        }
+    });
+    let hosts = hosts.await;
+    let cluster_status = cluster_status(&hosts);
+    Status { version: STATUS_VERSION, name: cluster.name.clone(), hosts, cluster: cluster_status }
+}
+
+async fn host_status(cluster: &Cluster, host: &Host, transport: &dyn Transport) -> HostStatus {
     let layout = Layout::of(host);
     let (programs, _) = derive::programs(cluster, host, &HostFacts::default());
     let supervisor = Supervisor::new(transport, layout.socket());
@@ -114,21 +159,21 @@ pub async fn status(cluster: &Cluster, host: &Host, transport: &dyn Transport) -
         let info = running.iter().find(|info| info.name == program.name);
         roles.push(role_status(program, info, &layout, transport).await);
     }
-    let cluster_status = match host.node.as_ref() {
+    let chain = match host.node.as_ref() {
         Some(node) => {
             let rpc = SocketAddr::new(host.address.value, node.rpc_port.value);
-            cluster_status(&roles, gates::dev_stats(rpc, transport).await.unwrap_or_default())
+            gates::dev_stats(rpc, transport).await.ok()
         }
-        None => cluster_status(&roles, Value::Null),
+        None => None,
     };
-    Ok(Status {
-        version: STATUS_VERSION,
-        name: cluster.name.clone(),
+    HostStatus {
+        host: host.name.value.clone(),
+        error: None,
         prefix: host.prefix.clone(),
         supervisord,
         roles,
-        cluster: cluster_status,
-    })
+        chain,
+    }
 }
 
 async fn role_status(
@@ -213,9 +258,13 @@ async fn node_version(rpc: SocketAddr, transport: &dyn Transport) -> Option<Stri
     reply.get("result")?.as_str().map(str::to_string)
 }
 
-fn cluster_status(roles: &[RoleStatus], stats: Value) -> ClusterStatus {
+fn cluster_status(hosts: &[HostStatus]) -> ClusterStatus {
+    // Nodes of one chain say the same, but one may be behind.
+    let chains = hosts.iter().filter_map(|host| host.chain.as_ref());
+    let stats = chains.max_by_key(|stats| number(stats, "/bestBlock")).unwrap_or(&Value::Null);
     let counter = |role: Role, name: &str| {
-        let of_role = roles.iter().filter(move |status| status.role == role);
+        let roles = hosts.iter().flat_map(|host| &host.roles);
+        let of_role = roles.filter(move |status| status.role == role);
         let values: Vec<u64> = of_role
             .filter_map(|status| status.counters.get(name).and_then(|value| u64::try_from(*value).ok()))
             .collect();
@@ -223,18 +272,18 @@ fn cluster_status(roles: &[RoleStatus], stats: Value) -> ClusterStatus {
     };
     let rejected = stats.pointer("/solutions/rejected").and_then(Value::as_object).into_iter().flatten();
     ClusterStatus {
-        segments: number(&stats, "/segments/archived"),
+        segments: number(stats, "/segments/archived"),
         pieces_cached: counter(Role::ShardedCache, "pieces_cached").iter().sum(),
         pieces_in_full_copy: counter(Role::FullPieceShardedCache, "pieces_cached")
             .into_iter()
             .max()
             .unwrap_or(0),
         sectors_plotted: counter(Role::PlotClient, "sectors_plotted").iter().sum(),
-        slots_seen: number(&stats, "/slots/announced"),
+        slots_seen: number(stats, "/slots/announced"),
         solutions: Solutions {
-            sent: number(&stats, "/solutions/received"),
-            accepted: number(&stats, "/solutions/accepted"),
-            ignored: number(&stats, "/solutions/ignored"),
+            sent: number(stats, "/solutions/received"),
+            accepted: number(stats, "/solutions/accepted"),
+            ignored: number(stats, "/solutions/ignored"),
             rejected: rejected.map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0))).collect(),
         },
     }

@@ -8,7 +8,7 @@ mod xmlrpc;
 use crate::error::{Error, Result};
 use crate::transport::Transport;
 use crate::transport::http::{Endpoint, Request};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use xmlrpc::{Reply, Value};
@@ -23,7 +23,7 @@ pub fn is_reply(text: &str) -> bool {
 const CALL: Duration = Duration::from_secs(10);
 
 /// State of a supervised program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 #[allow(missing_docs, reason = "Supervisor's own names")]
 pub enum ProcessState {

@@ -1,17 +1,29 @@
 //! How a host is reached. Nothing outside this module runs a command or touches a host's files.
 //!
-//! `local` is this machine. The trait is what SSH and the simulated fleet implement next to it.
+//! `local` is this machine; `ssh` is another one, where `remote` serves the same trait by means of `local`: what happens
+//! on a host is written once. `wire` is what the two say to each other.
 
 pub mod http;
 mod local;
+pub mod remote;
+pub mod ssh;
+mod wire;
 
 use crate::error::{Error, Result};
+use crate::facts::{HostFacts, Question};
+use crate::inventory::Connection;
+use crate::resolve::Host;
 use async_trait::async_trait;
 use http::{Request, Response};
 pub use local::Local;
+use serde::{Deserialize, Serialize};
+pub use ssh::{Program, Ssh};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+#[doc(hidden)]
+pub use wire::frames_in;
 
 /// Most that is kept of a command's output, per stream, in bytes; what comes later is dropped.
 pub const OUTPUT_MAX: usize = 8 << 20;
@@ -21,7 +33,7 @@ pub const SERVICE_ENVIRONMENT: [&str; 9] =
     ["HOME", "LANG", "LC_ALL", "LOGNAME", "PATH", "RUST_LOG", "TMPDIR", "TZ", "USER"];
 
 /// A program to be run on a host, never through a shell.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Command {
     /// The program; looked up in PATH when it has no slash.
     pub program: OsString,
@@ -35,7 +47,8 @@ pub struct Command {
     pub service: bool,
     /// Working directory.
     pub directory: Option<PathBuf>,
-    /// What it reads.
+    /// What it reads; travels beside the JSON form, not in it.
+    #[serde(skip)]
     pub stdin: Vec<u8>,
     /// It is killed when it takes longer.
     pub deadline: Duration,
@@ -141,7 +154,8 @@ impl Output {
 }
 
 /// Which stream a line came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Stream {
     /// Standard output.
     Out,
@@ -169,9 +183,12 @@ pub struct Chunk {
 /// Held as long as it lives; a host gives it up when the holder dies.
 pub trait Lock: Send + Sync {}
 
-/// A host.
+/// A host. A call that is dropped ends on the host, too: a command's process group is killed.
 #[async_trait]
 pub trait Transport: Send + Sync {
+    /// Gathers the facts of the host, all but [`HostFacts::build`], in one round trip.
+    async fn facts(&self, question: &Question) -> Result<HostFacts>;
+
     /// Runs a command to its end.
     async fn run(&self, command: &Command) -> Result<Output> {
         self.run_lines(command, &mut |_, _| {}).await
@@ -221,7 +238,18 @@ pub trait Transport: Send + Sync {
     async fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>>;
 }
 
+/// Reaches a host.
+///
+/// # Errors
+/// [`Error::Connection`]: it cannot be reached, or our executable does not start there.
+pub async fn connect(host: &Host) -> Result<Arc<dyn Transport>> {
+    Ok(match host.connection.value {
+        Connection::Local => Arc::new(Local),
+        Connection::Ssh => Arc::new(Ssh::connect(host, &Program::own()?).await?),
+    })
+}
+
 /// An error about a file.
 pub(crate) fn file_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    move |source| Error::File { action, path: path.to_path_buf(), source }
+    move |source| Error::File { action: action.to_string(), path: path.to_path_buf(), source }
 }

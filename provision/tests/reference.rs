@@ -5,7 +5,7 @@ use provision::derive::Role;
 use provision::error::Problem;
 use provision::events::{Event, Outcome};
 use provision::output;
-use provision::status::{ClusterStatus, RoleStatus, Solutions, Status};
+use provision::status::{ClusterStatus, HostStatus, RoleStatus, Solutions, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Command;
@@ -42,9 +42,14 @@ fn unknown_flags_are_usage_errors() {
 fn json_events() {
     let text = |text: &str| text.to_string();
     let events = [
-        Event::RunStarted { command: text("apply"), cluster: text("local"), version: text("1.2.3") },
-        Event::Note { message: text("one NUMA node") },
-        Event::Warning { message: text("on tmpfs") },
+        Event::RunStarted {
+            command: text("apply"),
+            cluster: text("local"),
+            hosts: vec![text("here")],
+            version: text("1.2.3"),
+        },
+        Event::Note { host: None, message: text("one NUMA node") },
+        Event::Warning { host: Some(text("here")), message: text("on tmpfs") },
         Event::Planned { host: text("here"), changes: 2, gates: 9 },
         Event::StepStarted {
             host: text("here"),
@@ -53,8 +58,9 @@ fn json_events() {
             number: 1,
             of: 2,
         },
-        Event::StepProgress { step: text("build"), message: text("3 compiled") },
+        Event::StepProgress { host: text("here"), step: text("build"), message: text("3 compiled") },
         Event::StepFinished {
+            host: text("here"),
             step: text("build"),
             title: text("build it"),
             outcome: Outcome::Unchanged,
@@ -62,11 +68,13 @@ fn json_events() {
             detail: text(""),
         },
         Event::StepFailed {
+            host: text("here"),
             step: text("x"),
             title: text("y"),
             message: text("z"),
             log: vec![text("last line")],
         },
+        Event::HostFailed { host: text("here"), message: text("it is gone"), hint: None },
         Event::Failed {
             message: text("port taken"),
             hint: None,
@@ -99,9 +107,9 @@ fn status_text_and_json() {
         log: format!("/p/log/{program}.log").into(),
         counters: BTreeMap::from([("sectors_plotted".to_string(), 4)]),
     };
-    let status = Status {
-        version: provision::status::STATUS_VERSION,
-        name: "local".into(),
+    let host = HostStatus {
+        host: "here".into(),
+        error: None,
         prefix: "/p".into(),
         supervisord: Some(10),
         roles: vec![
@@ -109,6 +117,12 @@ fn status_text_and_json() {
             role(Role::PlotServer, "autonomys-plot-server-0", "waiting", Some(12)),
             role(Role::PlotServer, "autonomys-plot-server-1", "fatal", None),
         ],
+        chain: None,
+    };
+    let mut status = Status {
+        version: provision::status::STATUS_VERSION,
+        name: "local".into(),
+        hosts: vec![host],
         cluster: ClusterStatus {
             segments: 2,
             pieces_cached: 512,
@@ -126,4 +140,22 @@ fn status_text_and_json() {
     assert!(!status.healthy());
     let json = serde_json::to_string_pretty(&status).unwrap();
     insta::assert_snapshot!(format!("{}\n{json}", output::status_text(&status)));
+
+    // A line a host, the worst first.
+    let with = |name: &str, error: Option<&str>, supervisord, roles: &[RoleStatus]| HostStatus {
+        host: name.into(),
+        error: error.map(Into::into),
+        supervisord,
+        roles: roles.to_vec(),
+        ..status.hosts[0].clone()
+    };
+    let roles = &status.hosts[0].roles;
+    status.hosts = vec![
+        with("node-1", None, Some(3), &roles[..1]),
+        with("plotter-1", None, Some(4), roles),
+        with("storage-1", None, None, &roles[2..]),
+        with("storage-2", Some("storage-2: no answer within 10 s"), None, &[]),
+    ];
+    assert!(!status.healthy());
+    insta::assert_snapshot!("status_of_a_fleet", output::status_text(&status));
 }

@@ -43,7 +43,7 @@ struct Memory {
 
 fn memory(status: &[u8]) -> Result<Vec<Memory>> {
     let status: Value = serde_json::from_slice(status).context("status is no JSON")?;
-    let roles = status["roles"].as_array().context("status has no roles")?;
+    let roles = status["hosts"][0]["roles"].as_array().context("status has no roles")?;
     roles
         .iter()
         .map(|role| {

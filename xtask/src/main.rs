@@ -124,12 +124,24 @@ fn left_out(vectors: bool) -> Vec<&'static str> {
         );
         left_out.push(LIVE_VECTORS);
     }
-    if !vectors && let Err(reason) = mount_small_disk() {
+    if !vectors && let Err(reason) = in_namespaces(&["--user", "--map-root-user"], &SMALL_DISK) {
         eprintln!(
             "SKIPPED: every test named full_disk_…: this system mounts no tmpfs in a user namespace ({reason}); allow \
              unprivileged user namespaces, or run as root outside a container, to have them"
         );
         left_out.push("full_disk_");
+    }
+    if !vectors && !SSHD.iter().any(|sshd| Path::new(sshd).exists()) {
+        eprintln!(
+            "SKIPPED: every test named ssh_… or fleet_…: there is no sshd here; `apt-get install openssh-server` has it"
+        );
+        left_out.extend(["ssh_", "fleet_"]);
+    } else if !vectors && let Err(reason) = in_namespaces(&["--net", "--pid", "--fork"], &SMALL_DISK) {
+        eprintln!(
+            "SKIPPED: every test named fleet_…: only root may make network namespaces for an sshd ({reason}); run as root \
+             outside a container to have them"
+        );
+        left_out.push("fleet_");
     }
     if !vectors {
         eprintln!(
@@ -141,11 +153,16 @@ fn left_out(vectors: bool) -> Vec<&'static str> {
     left_out
 }
 
-/// Mounts a small disk as the tests with a full one do, in namespaces that are gone at once.
-fn mount_small_disk() -> Result<(), String> {
-    let mut command = Command::new("unshare");
-    command.args(["--user", "--map-root-user", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
-    let output = command.arg(env::temp_dir()).output().map_err(|error| format!("unshare: {error}"))?;
+/// Where sshd may be.
+const SSHD: [&str; 3] = ["/usr/sbin/sshd", "/usr/local/sbin/sshd", "/run/current-system/sw/bin/sshd"];
+/// Mounts a small disk, to see whether that may be.
+const SMALL_DISK: [&str; 6] = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs"];
+
+/// Runs a command on a directory in mount namespaces, and others, that are gone at once.
+fn in_namespaces(namespaces: &[&str], command: &[&str]) -> Result<(), String> {
+    let mut unshare = Command::new("unshare");
+    unshare.args(namespaces).arg("--mount").args(command);
+    let output = unshare.arg(env::temp_dir()).output().map_err(|error| format!("unshare: {error}"))?;
     if output.status.success() {
         return Ok(());
     }

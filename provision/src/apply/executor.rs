@@ -1,6 +1,7 @@
 //! One step after the other.
 
-use super::{Options, build, milliseconds, programs};
+use super::fleet::{Phase, Prepared, Run, takes_down};
+use super::{Options, milliseconds, programs};
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome, Sink};
 use crate::facts::HostFacts;
@@ -9,11 +10,9 @@ use crate::layout::Layout;
 use crate::packages;
 use crate::plan::{Action, Plan, Step};
 use crate::render::RenderedFile;
-use crate::resolve::{Cluster, Host};
-use crate::secret::Secret;
 use crate::supervisor::{Reload, Supervisor};
-use crate::transport::{Command, Local, Transport};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::transport::{Command, Transport};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -26,15 +25,16 @@ const FILE_MAX: u64 = 4 << 20;
 
 /// Executes a plan on a host.
 pub(super) struct Executor<'a> {
-    pub(super) cluster: &'a Cluster,
-    pub(super) layout: Layout,
+    run: &'a Run<'a>,
+    plan: &'a Plan,
+    pub(super) layout: &'a Layout,
     pub(super) transport: &'a dyn Transport,
     pub(super) facts: &'a HostFacts,
     pub(super) options: &'a Options,
-    pub(super) sink: &'a dyn Sink,
-    journal: &'a Journal<'a>,
-    /// Executables that the build of this run gave.
-    built: BTreeMap<String, PathBuf>,
+    sink: &'a dyn Sink,
+    journal: Journal<'a>,
+    /// Steps that changed something.
+    changes: usize,
     /// Files that this run replaced or removed, with what stood there before.
     previous: Vec<(PathBuf, Option<Vec<u8>>)>,
     /// What supervisord said of its configuration, once it was asked.
@@ -58,27 +58,56 @@ impl Done {
 }
 
 impl<'a> Executor<'a> {
-    pub(super) fn new(
-        cluster: &'a Cluster,
-        host: &'a Host,
-        transport: &'a dyn Transport,
-        facts: &'a HostFacts,
-        options: &'a Options,
-        sink: &'a dyn Sink,
-        journal: &'a Journal<'a>,
-    ) -> Self {
+    pub(super) fn new(run: &'a Run<'a>, prepared: &'a Prepared<'a>) -> Self {
+        let Prepared { transport, layout, facts, plan, .. } = prepared;
         Self {
-            cluster,
-            layout: Layout::of(host),
-            transport,
+            run,
+            plan,
+            layout,
+            transport: &**transport,
             facts,
-            options,
-            sink,
-            journal,
-            built: BTreeMap::new(),
+            options: run.options,
+            sink: run.sink,
+            journal: Journal::new(layout, &**transport),
+            changes: 0,
             previous: Vec::new(),
             reload: None,
         }
+    }
+
+    /// How many steps changed something.
+    pub(super) fn changes(&self) -> usize {
+        self.changes
+    }
+
+    /// Whether the phase takes a program of this host down that runs.
+    pub(super) fn restarts(&self, phase: Phase) -> bool {
+        self.plan.steps.iter().any(|step| Phase::of(step) == phase && takes_down(step))
+    }
+
+    /// Opens the journal.
+    pub(super) async fn begin(&self) -> Result<()> {
+        if let Some(step) = self.journal.interrupted().await? {
+            let message = format!("the last run was cut off at {step}; this one goes on from there");
+            self.sink.event(&Event::Note { host: Some(self.plan.host.clone()), message });
+        }
+        let version = env!("CARGO_PKG_VERSION").to_string();
+        self.journal.add(What::Begun { command: self.run.scope.command().to_string(), version }).await
+    }
+
+    /// Closes the journal after all has gone well.
+    pub(super) async fn end(&self) -> Result<()> {
+        if self.changes > 0 {
+            self.sweep().await;
+        }
+        self.journal.add(What::Ended { error: None }).await
+    }
+
+    /// Closes the journal with the error that ends the run here, and gives it back.
+    pub(super) async fn leave(&self, error: Error) -> Error {
+        // The error itself counts, not whether it could be written down.
+        let _ = self.journal.add(What::Ended { error: Some(error.to_string()) }).await;
+        error
     }
 
     /// A deadline, stretched by the caller's patience.
@@ -91,54 +120,52 @@ impl<'a> Executor<'a> {
     }
 
     pub(super) fn progress(&self, step: &Step, message: impl Into<String>) {
-        self.sink.event(&Event::StepProgress { step: step.id.clone(), message: message.into() });
+        let (host, step) = (self.plan.host.clone(), step.id.clone());
+        self.sink.event(&Event::StepProgress { host, step, message: message.into() });
     }
 
-    /// Executes every step; returns how many changed something.
-    pub(super) async fn execute(&mut self, plan: &Plan) -> Result<usize> {
-        let mut changes = 0;
-        for (index, step) in plan.steps.iter().enumerate() {
-            let started = Instant::now();
-            self.sink.event(&Event::StepStarted {
-                host: plan.host.clone(),
-                step: step.id.clone(),
-                title: step.title.clone(),
-                number: index + 1,
-                of: plan.steps.len(),
+    /// Executes the steps of a phase; closes the journal when one fails.
+    pub(super) async fn go_through(&mut self, phase: Phase) -> Result<()> {
+        let plan = self.plan;
+        for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| Phase::of(step) == phase) {
+            if let Err(error) = self.told(index + 1, step).await {
+                return Err(self.leave(error).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Executes a step and tells of it.
+    async fn told(&mut self, number: usize, step: &Step) -> Result<()> {
+        let started = Instant::now();
+        let (host, id, title) = (self.plan.host.clone(), step.id.clone(), step.title.clone());
+        self.sink.event(&Event::StepStarted {
+            host: host.clone(),
+            step: id.clone(),
+            title: title.clone(),
+            number,
+            of: self.plan.steps.len(),
+        });
+        if step.changes() {
+            self.journal.add(What::Step { step: id.clone() }).await?;
+        }
+        let done = self.step(step).await.inspect_err(|error| {
+            self.sink.event(&Event::StepFailed {
+                host: host.clone(),
+                step: id.clone(),
+                title: title.clone(),
+                message: error.to_string(),
+                log: error.log().to_vec(),
             });
-            if step.changes() {
-                self.journal.add(What::Step { step: step.id.clone() }).await?;
-            }
-            match self.step(step).await {
-                Ok(done) => {
-                    if step.changes() {
-                        self.journal.add(What::Done { step: step.id.clone() }).await?;
-                    }
-                    changes += usize::from(done.outcome == Outcome::Changed);
-                    self.sink.event(&Event::StepFinished {
-                        step: step.id.clone(),
-                        title: step.title.clone(),
-                        outcome: done.outcome,
-                        milliseconds: milliseconds(started),
-                        detail: done.detail,
-                    });
-                }
-                Err(error) => {
-                    let log = if let Error::Gate { log, .. } = &error { log.clone() } else { Vec::new() };
-                    self.sink.event(&Event::StepFailed {
-                        step: step.id.clone(),
-                        title: step.title.clone(),
-                        message: error.to_string(),
-                        log,
-                    });
-                    return Err(error);
-                }
-            }
+        })?;
+        if step.changes() {
+            self.journal.add(What::Done { step: id.clone() }).await?;
         }
-        if changes > 0 {
-            self.sweep().await;
-        }
-        Ok(changes)
+        self.changes += usize::from(done.outcome == Outcome::Changed);
+        let milliseconds = milliseconds(started);
+        let Done { outcome, detail } = done;
+        self.sink.event(&Event::StepFinished { host, step: id, title, outcome, milliseconds, detail });
+        Ok(())
     }
 
     async fn step(&mut self, step: &Step) -> Result<Done> {
@@ -152,13 +179,12 @@ impl<'a> Executor<'a> {
             Action::Build { workspace } => self.build(step, workspace).await,
             Action::MakeDirectories { paths } => {
                 for path in paths {
-                    self.transport.make_directory(path, directory_mode(path, &self.layout)).await?;
+                    self.transport.make_directory(path, directory_mode(path, self.layout)).await?;
                 }
                 Ok(Done::changed(""))
             }
             Action::PlaceSecret { path } => {
-                let fetched = Secret::fetch(&self.cluster.secret, &Local).await?;
-                let secret = fetched.map_or_else(Secret::generate, Ok)?;
+                let secret = self.run.secret().await?;
                 self.transport.write(path, secret.expose(), 0o600).await?;
                 Ok(Done::changed(""))
             }
@@ -170,7 +196,7 @@ impl<'a> Executor<'a> {
                 Ok(Done::changed(""))
             }
             Action::StopOrphans { pids } => {
-                programs::stop_orphans(pids, &self.layout, self.transport).await?;
+                programs::stop_orphans(pids, self.layout, self.transport).await?;
                 Ok(Done::changed(""))
             }
             Action::StopSupervisor => {
@@ -186,24 +212,20 @@ impl<'a> Executor<'a> {
 
     async fn build(&mut self, step: &Step, workspace: &Path) -> Result<Done> {
         let progress = |message: &str| self.progress(step, message);
-        let outcome = build::cargo(workspace, &progress).await?;
-        let stamp = crate::facts::of_workspace(workspace, outcome.executables.clone());
-        let text = serde_json::to_vec(&stamp).map_err(|error| Error::Internal(error.to_string()))?;
-        Local.write(&crate::facts::stamp_path(&self.layout), &text, 0o644).await?;
-        self.built = outcome.executables;
+        let built = self.run.built(workspace, &progress).await?;
         // Whether anything is different is told by the binaries when they are installed.
-        Ok(Done::unchanged(match outcome.compiled {
+        Ok(Done::unchanged(match built.compiled {
             0 => "nothing to compile".to_string(),
             compiled => format!("{} compiled", crate::error::count_of(compiled, "crate", "crates")),
         }))
     }
 
     async fn install_binary(&mut self, name: &str, source: Option<&Path>) -> Result<Done> {
-        let source = match source.or(self.built.get(name).map(PathBuf::as_path)) {
+        let source = match source.or(self.run.executable(name)) {
             Some(source) => source.to_path_buf(),
             None => return Err(Error::Internal(format!("the build gave no {name}"))),
         };
-        let layout = &self.layout;
+        let layout = self.layout;
         let place = |digest: &str| layout.artifact(digest, name);
         let digest = self.transport.install(&source, &place).await?;
         let (target, link) = (layout.artifact(&digest, name), layout.bin().join(name));
@@ -306,7 +328,8 @@ impl<'a> Executor<'a> {
             .args(keep);
         // Old files do no harm; the next run tries again.
         if let Err(error) = self.transport.run(&command).await {
-            self.sink.event(&Event::Warning { message: format!("old binaries were not removed: {error}") });
+            let message = format!("old binaries were not removed: {error}");
+            self.sink.event(&Event::Warning { host: Some(self.plan.host.clone()), message });
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Whether our binaries are built from the sources as they stand.
 
 use crate::error::Result;
-use crate::layout::Layout;
 use crate::transport::Transport;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -24,7 +23,7 @@ pub struct Stamp {
 }
 
 /// What is known of the binaries on the control machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildFacts {
     /// The workspace; none when we are not in one.
     pub workspace: Option<PathBuf>,
@@ -36,21 +35,16 @@ pub struct BuildFacts {
     pub digests: BTreeMap<String, String>,
 }
 
-/// Where the stamp of the last build lies.
-pub fn stamp_path(layout: &Layout) -> PathBuf {
-    layout.state().join("build.json")
-}
-
-/// Reads the stamp of the last build; none when there is none that can be read.
+/// Reads the stamp of the last build ([`crate::resolve::Cluster::stamp`]); none when there is none that can be read.
 ///
 /// # Errors
 /// The file is there and cannot be read.
-pub async fn read_stamp(layout: &Layout, control: &dyn Transport) -> Result<Option<Stamp>> {
-    let bytes = control.read(&stamp_path(layout), 1 << 20).await?;
+pub async fn read_stamp(path: &Path, control: &dyn Transport) -> Result<Option<Stamp>> {
+    let bytes = control.read(path, 1 << 20).await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
 
-pub(super) async fn gather(layout: &Layout, control: &dyn Transport) -> Result<BuildFacts> {
+pub(super) async fn gather(stamp: &Path, control: &dyn Transport) -> Result<BuildFacts> {
     // `cargo run` in another directory still says where it was started from.
     let manifest = std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let starts = [std::env::current_dir().ok(), manifest];
@@ -58,7 +52,7 @@ pub(super) async fn gather(layout: &Layout, control: &dyn Transport) -> Result<B
         return Ok(BuildFacts::default());
     };
     let mut facts = BuildFacts { workspace: Some(workspace.clone()), ..BuildFacts::default() };
-    let stamp = read_stamp(layout, control).await.ok().flatten().filter(|stamp| stamp.workspace == workspace);
+    let stamp = read_stamp(stamp, control).await.ok().flatten().filter(|stamp| stamp.workspace == workspace);
     let Some(stamp) = stamp else {
         facts.due = Some("not built by this tool yet".to_string());
         return Ok(facts);

@@ -175,6 +175,61 @@ pub fn integer(node: &Node, findings: &Findings) -> Option<u64> {
     number(node).or_else(|| wrong(node, findings, "a whole number"))
 }
 
+/// `true` or `false`.
+pub fn boolean(node: &Node, findings: &Findings) -> Option<bool> {
+    match &node.value {
+        Value::Scalar { text, plain: true } if text == "true" => Some(true),
+        Value::Scalar { text, plain: true } if text == "false" => Some(false),
+        _ => wrong(node, findings, "true or false"),
+    }
+}
+
+fn is_login(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    !text.is_empty() && text.len() <= 64 && text.chars().all(allowed) && !text.starts_with('-')
+}
+
+/// A user's name on a host.
+pub fn login(node: &Node, findings: &Findings) -> Option<String> {
+    let text = text(node, findings)?;
+    if is_login(&text) {
+        return Some(text);
+    }
+    wrong(node, findings, "a user name of letters, digits, `_`, `.` and `-`")
+}
+
+/// A host to go through: `[USER@]HOST[:PORT]`.
+pub fn jump(node: &Node, findings: &Findings) -> Option<String> {
+    let text = text(node, findings)?;
+    let (user, place) = text.rsplit_once('@').map_or((None, &*text), |(user, place)| (Some(user), place));
+    // An address of IPv6 stands in brackets, as its colons would be taken for that of a port.
+    let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((host, port)) => (host, port.strip_prefix(':').or((!port.is_empty()).then_some("?"))),
+        None => place.split_once(':').map_or((place, None), |(host, port)| (host, Some(port))),
+    };
+    let is_host = is_login(host) || host.parse::<std::net::Ipv6Addr>().is_ok();
+    let is_port = port.is_none_or(|port| port.parse::<u16>().is_ok_and(|port| port != 0));
+    if is_host && is_port && user.is_none_or(is_login) {
+        return Some(text);
+    }
+    wrong(node, findings, "a host to go through, `[USER@]HOST[:PORT]`")
+}
+
+/// A public key as sshd keeps it: type and key; the comment is dropped.
+pub fn host_key(node: &Node, findings: &Findings) -> Option<String> {
+    let text = text(node, findings)?;
+    let mut words = text.split_ascii_whitespace();
+    if let (Some(kind), Some(key)) = (words.next(), words.next()) {
+        let known = ["ssh-", "ecdsa-", "sk-"].iter().any(|start| kind.starts_with(start));
+        let plain = |c: char| c.is_ascii_alphanumeric() || "@.-".contains(c);
+        let base64 = |c: char| c.is_ascii_alphanumeric() || "+/=".contains(c);
+        if known && kind.chars().all(plain) && key.starts_with("AAAA") && key.chars().all(base64) {
+            return Some(format!("{kind} {key}"));
+        }
+    }
+    wrong(node, findings, "a public host key such as `ssh-ed25519 AAAA…`")
+}
+
 /// An address; names are not resolved.
 pub fn address(node: &Node, findings: &Findings) -> Option<IpAddr> {
     let parsed = match &node.value {
@@ -222,6 +277,57 @@ pub fn list<T>(node: &Node, what: &str, findings: &Findings, parse: Parse<T>) ->
             let message = format!("{what} is a list (`- …`), found {}", other.kind());
             findings.add(Diagnostic::error("type", node.span, message));
             None
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted<T>(parse: Parse<T>, text: &str) -> Option<T> {
+        let node =
+            Node { value: Value::Scalar { text: text.to_string(), plain: true }, span: Span::default() };
+        parse(&node, &Findings::default())
+    }
+
+    #[test]
+    fn hosts_to_go_through() {
+        for good in
+            ["gate", "me@gate", "me@10.0.0.1:2222", "gate.example.org:22", "[fe80::1]", "me@[2001:db8::1]:22"]
+        {
+            assert_eq!(accepted(jump, good).as_deref(), Some(good));
+        }
+        for bad in [
+            "-oProxyCommand=x",
+            "a b",
+            "me@",
+            "@gate",
+            "gate:",
+            "gate:0",
+            "gate:ssh",
+            "a,b",
+            "$(x)",
+            "[::1",
+            "[::1]22",
+        ] {
+            assert_eq!(accepted(jump, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn host_keys_lose_their_comment() {
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI";
+        assert_eq!(accepted(host_key, &format!("{key} root@farm")).as_deref(), Some(key));
+        assert!(accepted(host_key, "ecdsa-sha2-nistp256 AAAAE2V=").is_some());
+        for bad in [
+            "ssh-ed25519",
+            "AAAAC3",
+            "farm ssh-ed25519 AAAA",
+            "ssh-ed25519 BBBB",
+            "@cert-authority * ssh-rsa AAAA",
+        ] {
+            assert_eq!(accepted(host_key, bad), None, "{bad}");
         }
     }
 }

@@ -5,13 +5,30 @@ use super::text;
 use crate::error::count_of;
 use crate::events::{Event, Outcome, Sink};
 use indicatif::{ProgressBar, ProgressStyle};
-use std::sync::Mutex;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Events on a terminal.
 pub(super) struct Terminal {
     bar: ProgressBar,
-    title: Mutex<String>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    names: text::HostNames,
+    hosts: BTreeMap<String, OfHost>,
+}
+
+/// How far a host is.
+#[derive(Default)]
+struct OfHost {
+    done: usize,
+    of: usize,
+    /// The step that is at work.
+    title: Option<String>,
 }
 
 impl Terminal {
@@ -19,7 +36,7 @@ impl Terminal {
         let style = ProgressStyle::with_template("{spinner} [{pos}/{len}] {wide_msg} {elapsed}");
         let bar = ProgressBar::new(0);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { bar, title: Mutex::default() }
+        Self { bar, state: Mutex::default() }
     }
 
     fn say(&self, line: &str) {
@@ -30,44 +47,66 @@ impl Terminal {
             self.bar.suspend(|| eprintln!("{line}"));
         }
     }
+
+    /// Shows what is going on: a step, and how many other hosts are at work beside it.
+    fn show(&self, state: &State, host: &str, message: Option<&str>) {
+        let sum = |of: fn(&OfHost) -> usize| state.hosts.values().map(of).sum::<usize>() as u64;
+        self.bar.set_length(sum(|host| host.of));
+        self.bar.set_position(sum(|host| host.done));
+        let title = state.hosts.get(host).and_then(|host| host.title.as_deref()).unwrap_or_default();
+        let message = message.map(|message| format!(" … {message}")).unwrap_or_default();
+        let others = state.hosts.iter().filter(|(name, of)| *name != host && of.title.is_some()).count();
+        let others = if others == 0 { String::new() } else { format!(" (and {others} more)") };
+        self.bar.set_message(format!("{}{title}{message}{others}", state.names.of(Some(host))));
+    }
 }
 
 impl Sink for Terminal {
     fn event(&self, event: &Event) {
+        let state = &mut *self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.names.learn(event);
         match event {
-            Event::RunStarted { command, cluster, version } => {
+            Event::RunStarted { command, cluster, version, .. } => {
                 self.say(&format!("provision {version}: {command} cluster {cluster}"));
             }
-            Event::Note { message } => self.say(&format!("note: {message}")),
-            Event::Warning { message } => self.say(&format!("warning: {message}")),
+            Event::Note { host, message } => {
+                self.say(&format!("note: {}{message}", state.names.of(host.as_deref())));
+            }
+            Event::Warning { host, message } => {
+                self.say(&format!("warning: {}{message}", state.names.of(host.as_deref())));
+            }
             Event::Planned { host, changes, gates } => {
+                state.hosts.entry(host.clone()).or_default().of = changes + gates;
                 let changes = count_of(*changes, "change", "changes");
                 self.say(&format!("plan for host {host}: {changes}, {}", count_of(*gates, "gate", "gates")));
             }
-            Event::StepStarted { title, number, of, .. } => {
-                self.title.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone_from(title);
-                self.bar.set_length(*of as u64);
-                self.bar.set_position(*number as u64);
-                self.bar.reset_elapsed();
+            Event::StepStarted { host, title, number, of, .. } => {
+                state
+                    .hosts
+                    .insert(host.clone(), OfHost { done: number - 1, of: *of, title: Some(title.clone()) });
+                if state.hosts.len() == 1 {
+                    self.bar.reset_elapsed();
+                }
                 self.bar.enable_steady_tick(Duration::from_millis(120));
-                self.bar.set_message(title.clone());
+                self.show(state, host, None);
             }
-            Event::StepProgress { message, .. } => {
-                let title = self.title.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-                self.bar.set_message(format!("{title} … {message}"));
-            }
-            Event::StepFinished { title, outcome, milliseconds, detail, .. } => {
+            Event::StepProgress { host, message, .. } => self.show(state, host, Some(message)),
+            Event::StepFinished { host, title, outcome, milliseconds, detail, .. } => {
+                let of_host = state.hosts.entry(host.clone()).or_default();
+                of_host.done += 1;
+                of_host.title = None;
                 let mark = if *outcome == Outcome::Changed { "✔" } else { "·" };
-                self.say(&format!("{mark} {}", text::finished(title, *outcome, *milliseconds, detail)));
+                let title = format!("{}{title}", state.names.of(Some(host)));
+                self.say(&format!("{mark} {}", text::finished(&title, *outcome, *milliseconds, detail)));
             }
-            Event::StepFailed { title, .. } => {
-                self.bar.finish_and_clear();
-                self.say(&format!("✘ {title}"));
+            Event::StepFailed { host, title, .. } => {
+                state.hosts.entry(host.clone()).or_default().title = None;
+                self.say(&format!("✘ {}{title}", state.names.of(Some(host))));
             }
+            Event::HostFailed { host, message, .. } => self.say(&format!("✘ {}", text::once(host, message))),
             Event::Failed { message, .. } => self.say(&format!("error: {message}")),
             Event::RunFinished { .. } => {
                 self.bar.finish_and_clear();
-                use std::io::Write;
                 let _ = write!(std::io::stdout().lock(), "{}", text::summary(event).unwrap_or_default());
             }
         }

@@ -4,7 +4,7 @@ use crate::error::{Error, count, count_of};
 use crate::events::{Event, Outcome};
 use crate::inventory::Severity;
 use crate::plan::{Action, Change, Plan};
-use crate::status::Status;
+use crate::status::{HostStatus, RoleStatus, Status};
 use std::fmt::Write;
 
 pub(super) fn error(error: &Error) -> String {
@@ -29,23 +29,51 @@ pub(super) fn error(error: &Error) -> String {
             }
             let _ = writeln!(out, "error: {}; nothing was done", count(problems.len(), "problem"));
         }
-        Error::Gate { log, .. } => {
+        Error::Hosts { failures, .. } => {
+            for failure in failures {
+                let _ = writeln!(out, "host {}:\n{}", failure.host, self::error(&failure.error));
+            }
             let _ = writeln!(out, "error: {error}");
-            if !log.is_empty() {
-                let _ = writeln!(out, "its last log lines:");
-            }
-            for line in log {
-                let _ = writeln!(out, "  | {line}");
-            }
         }
         other => {
             let _ = writeln!(out, "error: {other}");
+            if !other.log().is_empty() {
+                let _ = writeln!(out, "its last log lines:");
+            }
+            for line in other.log() {
+                let _ = writeln!(out, "  | {line}");
+            }
         }
     }
     if let Some(hint) = error.hint() {
         let _ = writeln!(out, "  = hint: {hint}");
     }
     out
+}
+
+/// Which lines need their host's name in front: all of a run on several hosts.
+#[derive(Default)]
+pub(super) struct HostNames {
+    needed: bool,
+}
+
+impl HostNames {
+    /// Takes notice of a run's beginning.
+    pub(super) fn learn(&mut self, event: &Event) {
+        if let Event::RunStarted { hosts, .. } = event {
+            self.needed = hosts.len() > 1;
+        }
+    }
+
+    /// `HOST: ` or nothing.
+    pub(super) fn of(&self, host: Option<&str>) -> String {
+        host.filter(|_| self.needed).map(|host| format!("{host}: ")).unwrap_or_default()
+    }
+}
+
+/// A message with its host's name in front, once.
+pub(super) fn once(host: &str, message: &str) -> String {
+    if message.starts_with(&format!("{host}: ")) { message.to_string() } else { format!("{host}: {message}") }
 }
 
 pub(super) fn plan(plan: &Plan) -> String {
@@ -81,33 +109,78 @@ pub(super) fn duration(seconds: u64) -> String {
     }
 }
 
-pub(super) fn status(status: &Status) -> String {
-    let supervisord =
-        status.supervisord.map_or("does not run".to_string(), |pid| format!("runs, process {pid}"));
-    let mut out =
-        format!("Cluster {} below {}\nsupervisord {supervisord}\n\n", status.name, status.prefix.display());
+/// The roles of a host, a line each.
+fn roles(host: &HostStatus) -> String {
+    let mut out = String::new();
     let mut rows = vec![["ROLE", "STATE", "UPTIME", "VERSION"].map(str::to_string)];
-    for role in &status.roles {
-        let name = match status.roles.iter().filter(|other| other.role == role.role).count() {
-            1 => role.role.name().to_string(),
-            _ => role.program.trim_start_matches("autonomys-").to_string(),
-        };
+    for role in &host.roles {
         let uptime = if role.pid.is_some() { duration(role.uptime_seconds) } else { "-".to_string() };
-        rows.push([
-            name,
-            role.state.clone(),
-            uptime,
-            role.version.clone().unwrap_or_else(|| "-".to_string()),
-        ]);
+        let version = role.version.clone().unwrap_or_else(|| "-".to_string());
+        rows.push([role_name(host, role), role.state.clone(), uptime, version]);
     }
     let widths: [usize; 4] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     for (index, row) in rows.iter().enumerate() {
         let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
-        let reason = index.checked_sub(1).and_then(|role| status.roles[role].reason.clone());
+        let reason = index.checked_sub(1).and_then(|role| host.roles[role].reason.clone());
         let line = format!("{}  {}", cells.collect::<Vec<_>>().join("  "), reason.unwrap_or_default());
         let _ = writeln!(out, "{}", line.trim_end());
     }
+    out
+}
+
+/// A role's name, or its program's where a host has several of the role.
+fn role_name(host: &HostStatus, role: &RoleStatus) -> String {
+    match host.roles.iter().filter(|other| other.role == role.role).count() {
+        1 => role.role.name().to_string(),
+        _ => role.program.trim_start_matches("autonomys-").to_string(),
+    }
+}
+
+/// A line a host, the worst first, and beneath it what is wrong there.
+fn hosts(hosts: &[HostStatus]) -> String {
+    let ready = |host: &HostStatus| host.roles.iter().filter(|role| role.state == "ready").count();
+    let mut sorted: Vec<&HostStatus> = hosts.iter().collect();
+    sorted.sort_by_key(|host| match (&host.error, host.supervisord) {
+        (Some(_), _) => (0, 0),
+        (None, None) => (1, 0),
+        (None, Some(_)) => (2, -((host.roles.len() - ready(host)) as isize)),
+    });
+    let width = hosts.iter().map(|host| host.host.chars().count()).max().unwrap_or(0);
+    let mut out = String::new();
+    for host in sorted {
+        let name = format!("{:<width$}", host.host);
+        let _ = match (&host.error, host.supervisord) {
+            (Some(error), _) => writeln!(out, "{name}  cannot be asked: {error}"),
+            (None, None) => writeln!(out, "{name}  supervisord does not run"),
+            (None, Some(_)) => {
+                writeln!(out, "{name}  {} of {} ready", ready(host), count(host.roles.len(), "role"))
+            }
+        };
+        if host.supervisord.is_none() {
+            continue;
+        }
+        for role in host.roles.iter().filter(|role| role.state != "ready") {
+            let reason = role.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+            let _ = writeln!(out, "{:<width$}  {} is {}{reason}", "", role_name(host, role), role.state);
+        }
+    }
+    out
+}
+
+pub(super) fn status(status: &Status) -> String {
+    let mut out = match &status.hosts[..] {
+        [host] => {
+            let supervisord = match (host.supervisord, &host.error) {
+                (Some(pid), _) => format!("supervisord runs, process {pid}"),
+                (None, None) => "supervisord does not run".to_string(),
+                (None, Some(error)) => format!("{} cannot be asked: {error}", host.host),
+            };
+            let prefix = host.prefix.display();
+            format!("Cluster {} below {prefix}\n{supervisord}\n\n{}", status.name, roles(host))
+        }
+        several => format!("Cluster {} on {} hosts\n\n{}", status.name, several.len(), hosts(several)),
+    };
     let cluster = &status.cluster;
     let solutions = &cluster.solutions;
     let _ = writeln!(

@@ -4,6 +4,7 @@
 //! full client would bring TLS, pools and redirects, none of which may happen here.
 
 use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 const ANSWER_MAX: usize = 16 << 20;
 
 /// Where the server is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// TCP.
     Tcp(SocketAddr),
@@ -31,14 +33,14 @@ impl std::fmt::Display for Endpoint {
 }
 
 /// A question.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Request {
     /// Whom.
     pub endpoint: Endpoint,
     /// Path and query.
     pub path: String,
     /// Body and its content type; makes it a POST.
-    pub body: Option<(&'static str, String)>,
+    pub body: Option<(String, String)>,
     /// For the whole exchange.
     pub deadline: Duration,
 }
@@ -50,8 +52,8 @@ impl Request {
     }
 
     /// A POST with a deadline of 5 s.
-    pub fn post(endpoint: Endpoint, path: impl Into<String>, kind: &'static str, body: String) -> Self {
-        Self { body: Some((kind, body)), ..Self::get(endpoint, path) }
+    pub fn post(endpoint: Endpoint, path: impl Into<String>, kind: &str, body: String) -> Self {
+        Self { body: Some((kind.to_string(), body)), ..Self::get(endpoint, path) }
     }
 
     /// Sets the deadline.
@@ -100,7 +102,7 @@ async fn over(
 ) -> std::io::Result<Vec<u8>> {
     let (method, kind, body) = match &request.body {
         None => ("GET", "", ""),
-        Some((kind, body)) => ("POST", *kind, body.as_str()),
+        Some((kind, body)) => ("POST", kind.as_str(), body.as_str()),
     };
     let mut head = format!("{method} {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n", request.path);
     if !kind.is_empty() {

@@ -6,6 +6,7 @@ use super::{
     file_error,
 };
 use crate::error::{Error, Result};
+use crate::facts::{self, HostFacts, Question};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, Permissions};
@@ -25,6 +26,10 @@ pub struct Local;
 
 #[async_trait]
 impl Transport for Local {
+    async fn facts(&self, question: &Question) -> Result<HostFacts> {
+        facts::collect(question, self).await
+    }
+
     async fn run_lines(&self, command: &Command, on_line: OnLine<'_>) -> Result<Output> {
         let failed = |message: String| Error::Command { program: command.name(), message };
         let mut process = tokio::process::Command::new(&command.program);
@@ -135,21 +140,18 @@ impl Transport for Local {
         if digest_of(&target)?.as_deref() == Some(digest.as_str()) {
             return Ok(digest);
         }
-        if let Some(parent) = target.parent() {
-            std::fs::create_dir_all(parent).map_err(file_error("cannot make the directory", parent))?;
-        }
         let mut original = File::open(source).map_err(file_error("cannot read", source))?;
-        replace(&target, 0o755, |file| std::io::copy(&mut original, file).map(|_| ()))
-            .map_err(file_error("cannot write", &target))?;
-        // The source may have been rebuilt in between: what lies there must be what its name says.
-        match digest_of(&target)? {
-            Some(copied) if copied == digest => Ok(digest),
-            _ => {
-                let _ = std::fs::remove_file(&target);
-                let error = std::io::Error::other("it changed while it was copied; apply again");
-                Err(file_error("cannot install", source)(error))
+        let mut incoming = Incoming::begin(&target)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let read = original.read(&mut buffer).map_err(file_error("cannot read", source))?;
+            if read == 0 {
+                break;
             }
+            incoming.add(&buffer[..read])?;
         }
+        incoming.finish(&digest)?;
+        Ok(digest)
     }
 
     async fn digest(&self, path: &Path) -> Result<Option<String>> {
@@ -302,7 +304,7 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
 }
 
-fn digest_of(path: &Path) -> Result<Option<String>> {
+pub(super) fn digest_of(path: &Path) -> Result<Option<String>> {
     let Some(mut file) = open(path)? else { return Ok(None) };
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
@@ -324,25 +326,75 @@ fn sync_parent(path: &Path) -> std::io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
+/// Mode and exclusivity hold from the first byte on: a secret is never readable, a planted link never followed.
+fn create(temporary: &Path, mode: u32) -> std::io::Result<File> {
+    let _ = std::fs::remove_file(temporary);
+    OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)
+}
+
 fn replace(
     path: &Path,
     mode: u32,
     fill: impl FnOnce(&mut File) -> std::io::Result<()>,
 ) -> std::io::Result<()> {
     let temporary = temporary_name(path);
-    // Mode and exclusivity hold from the first byte on: a secret is never readable, a planted link never followed.
-    let _ = std::fs::remove_file(&temporary);
-    let written =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary).and_then(|mut file| {
-            fill(&mut file)?;
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()
-        });
+    let written = create(&temporary, mode).and_then(|mut file| {
+        fill(&mut file)?;
+        file.set_permissions(Permissions::from_mode(mode))?;
+        file.sync_all()
+    });
     let placed = written.and_then(|()| std::fs::rename(&temporary, path)).and_then(|()| sync_parent(path));
     if placed.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
     placed
+}
+
+/// An executable on its way to its place: it is there whole and with the promised content, or not at all.
+pub(super) struct Incoming {
+    file: File,
+    temporary: PathBuf,
+    path: PathBuf,
+    hasher: Sha256,
+}
+
+impl Incoming {
+    /// Makes the directory and a temporary file in it.
+    pub(super) fn begin(path: &Path) -> Result<Self> {
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(file_error("cannot make the directory", parent))?;
+        }
+        let temporary = temporary_name(path);
+        let file = create(&temporary, 0o755).map_err(file_error("cannot write", path))?;
+        Ok(Self { file, temporary, path: path.to_path_buf(), hasher: Sha256::new() })
+    }
+
+    pub(super) fn add(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.file.write_all(bytes).map_err(file_error("cannot write", &self.path))
+    }
+
+    /// Puts it in place if its SHA-256 in hex is `digest`.
+    pub(super) fn finish(mut self, digest: &str) -> Result<()> {
+        // The source may have been rebuilt in between: what lies there must be what its name says.
+        if hex::encode(self.hasher.finalize_reset()) != digest {
+            let error = std::io::Error::other("it changed while it was copied; apply again");
+            return Err(file_error("cannot install", &self.path)(error));
+        }
+        self.file
+            .set_permissions(Permissions::from_mode(0o755))
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| std::fs::rename(&self.temporary, &self.path))
+            .and_then(|()| sync_parent(&self.path))
+            .map_err(file_error("cannot write", &self.path))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        // After the rename there is nothing under this name.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
 }
 
 #[cfg(test)]

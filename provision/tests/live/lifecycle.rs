@@ -12,13 +12,13 @@ async fn a_second_apply_changes_nothing() {
     assert!(first.changes > 20, "{}", first.changes);
     let status = fixture.status().await;
     assert!(status.healthy(), "{status:?}");
-    assert_eq!(status.roles.len(), 8);
+    assert_eq!(status.hosts[0].roles.len(), 8);
     assert_eq!(status.cluster.solutions.accepted, 2);
     assert_eq!(status.cluster.solutions.rejected["OutsideRange"], 1);
 
     let before = fixture.pids().await;
     let second = fixture.apply().await.unwrap();
-    assert_eq!((second.changes, second.plan.changes()), (0, 0));
+    assert_eq!((second.changes, second.plans[0].changes()), (0, 0));
     assert_eq!(fixture.restarted_since(&before).await, Vec::<String>::new());
 }
 
@@ -63,12 +63,20 @@ async fn stop_and_start_keep_everything_else() {
     fixture.apply().await.unwrap();
     let cluster = fixture.cluster();
     let secret = std::fs::read(fixture.layout().secret()).unwrap();
-    assert_eq!(apply::stop(&cluster, &Kept::default()).await.unwrap(), 8);
+    assert_eq!(
+        apply::stop(&cluster, apply::connect(&cluster, 1).await, &Options::default(), &Kept::default())
+            .await
+            .unwrap(),
+        8
+    );
     assert_eq!(fixture.processes(), Vec::<u32>::new());
     let status = fixture.status().await;
-    assert!(status.roles.iter().all(|role| role.state == "down"), "{status:?}");
+    assert!(status.hosts[0].roles.iter().all(|role| role.state == "down"), "{status:?}");
 
-    let started = apply::start(&cluster, &Options::default(), &Kept::default()).await.unwrap();
+    let started =
+        apply::start(&cluster, apply::connect(&cluster, 1).await, &Options::default(), &Kept::default())
+            .await
+            .unwrap();
     assert_eq!(started.changes, 9, "supervisord and eight programs");
     assert!(fixture.status().await.healthy());
     assert_eq!(std::fs::read(fixture.layout().secret()).unwrap(), secret);
@@ -97,8 +105,8 @@ async fn the_command_line_speaks_json_events_of_one_version() {
     let status = fixture.provision(&["--json", "status"]).output().unwrap();
     assert!(status.status.success());
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
-    assert_eq!(status["roles"][2]["role"], "controller");
-    assert_eq!(status["roles"][2]["state"], "ready");
+    assert_eq!(status["hosts"][0]["roles"][2]["role"], "controller");
+    assert_eq!(status["hosts"][0]["roles"][2]["state"], "ready");
     assert_eq!(status["cluster"]["solutions"]["accepted"], 2);
 
     let logs = fixture.provision(&["logs"]).arg("plot-client").output().unwrap();
@@ -126,7 +134,9 @@ async fn secrets_come_from_where_the_inventory_says() {
     std::fs::write(fixture.directory.path().join("secret.txt"), "sixteen bytes or more\n").unwrap();
     fixture.edit("secret: generate", "secret: {file: secret.txt}");
     let sink = Kept::default();
-    apply::apply(&fixture.cluster(), &Options::default(), &sink).await.unwrap();
+    let cluster = fixture.cluster();
+    let connections = apply::connect(&cluster, 1).await;
+    apply::apply(&cluster, connections, &Options::default(), &sink).await.unwrap();
     assert_eq!(std::fs::read_to_string(fixture.layout().secret()).unwrap(), "sixteen bytes or more");
     let told = format!("{:?}", sink.0.lock().unwrap());
     assert!(!told.contains("sixteen bytes"));

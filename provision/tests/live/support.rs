@@ -5,7 +5,6 @@ use provision::events::{Event, Sink};
 use provision::layout::Layout;
 use provision::resolve::{Cluster, Overrides};
 use provision::status::Status;
-use provision::transport::Local;
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -44,7 +43,7 @@ pub(crate) async fn tools() -> PathBuf {
 }
 
 /// Compiles the stub once a source; tests run in parallel processes, so it is put in place whole.
-fn stub() -> PathBuf {
+pub(crate) fn stub() -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/stub/role.rs");
     let changed = std::fs::metadata(&source).unwrap().modified().unwrap();
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join("provision-stub-role");
@@ -140,18 +139,23 @@ impl Fixture {
     }
 
     pub(crate) async fn apply(&self) -> provision::Result<Report> {
-        apply::apply(&self.cluster(), &Options::default(), &Kept::default()).await
+        let cluster = self.cluster();
+        apply::apply(&cluster, apply::connect(&cluster, 1).await, &Options::default(), &Kept::default()).await
     }
 
     pub(crate) async fn status(&self) -> Status {
         let cluster = self.cluster();
-        provision::status::status(&cluster, &cluster.hosts[0], &Local).await.unwrap()
+        provision::status::status(&cluster, &apply::connect(&cluster, 1).await, 1).await
     }
 
     /// Process ids by program.
     pub(crate) async fn pids(&self) -> BTreeMap<String, u32> {
-        let roles = self.status().await.roles;
-        roles.into_iter().filter_map(|role| Some((role.program, role.pid?))).collect()
+        let hosts = self.status().await.hosts;
+        hosts
+            .into_iter()
+            .flat_map(|host| host.roles)
+            .filter_map(|role| Some((role.program, role.pid?)))
+            .collect()
     }
 
     /// Programs whose process id is another one than in `before`.

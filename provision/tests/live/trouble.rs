@@ -57,12 +57,12 @@ async fn two_applies_at_once_exclude_each_other() {
 async fn a_killed_supervisord_is_healed() {
     let fixture = Fixture::new().await;
     fixture.apply().await.unwrap();
-    let supervisord = fixture.status().await.supervisord.unwrap();
+    let supervisord = fixture.status().await.hosts[0].supervisord.unwrap();
     let before = fixture.pids().await;
     signal(supervisord, "-KILL");
     // Its programs go on without it, and hold their ports.
     let report = fixture.apply().await.unwrap();
-    assert!(report.plan.steps.iter().any(|step| step.id == "orphans"));
+    assert!(report.plans[0].steps.iter().any(|step| step.id == "orphans"));
     assert!(fixture.status().await.healthy());
     assert_eq!(fixture.restarted_since(&before).await.len(), 8);
     assert_eq!(fixture.processes().len(), 9, "nothing is left behind");
@@ -85,7 +85,7 @@ async fn a_stale_socket_and_pid_file_do_not_hinder() {
 async fn a_stopped_supervisord_is_told_in_bounded_time() {
     let fixture = Fixture::new().await;
     fixture.apply().await.unwrap();
-    let supervisord = fixture.status().await.supervisord.unwrap();
+    let supervisord = fixture.status().await.hosts[0].supervisord.unwrap();
     let before = fixture.pids().await;
     signal(supervisord, "-STOP");
     let started = Instant::now();
@@ -121,9 +121,11 @@ async fn a_program_that_does_not_stay_up_shows_its_log() {
     let spoil = fixture.layout().data().join("spoil-the-proof-server");
     std::fs::create_dir_all(fixture.layout().data()).unwrap();
     std::fs::write(&spoil, "").unwrap();
-    let options = provision::apply::Options { patience: 0.03, ..Default::default() };
+    let options = provision::apply::Options { patience: 0.2, ..Default::default() };
     let sink = crate::support::Kept::default();
-    let error = provision::apply::apply(&fixture.cluster(), &options, &sink).await.unwrap_err();
+    let cluster = fixture.cluster();
+    let connections = provision::apply::connect(&cluster, 1).await;
+    let error = provision::apply::apply(&cluster, connections, &options, &sink).await.unwrap_err();
     assert_eq!(error.exit_code() as u8, 9, "{error}");
     let text = provision::output::error_text(&error);
     assert!(text.contains("this proof-server was told to fail"), "{text}");

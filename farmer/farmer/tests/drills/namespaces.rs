@@ -5,19 +5,21 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::process::{Command, Stdio};
 
 /// Says to the test that it runs inside; the value is the process that went in.
-const INSIDE: &str = "AUTONOMYS_DRILLS_INSIDE";
-/// `unshare` and its options, as `cargo xtask test` tries them.
-const UNSHARE: [&str; 8] =
-    ["--user", "--map-root-user", "--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+const INSIDE: &str = "AUTONOMYS_FLEET_INSIDE";
+/// Options of `unshare`.
+const UNSHARE: [&str; 6] = ["--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"];
+/// A user namespace, too: whoever is root there needs not be it outside.
+pub const WITHOUT_ROOT: &[&str] = &["--user", "--map-root-user"];
 /// The namespaces' names stand in a directory of the test's own; descriptors up to what the system allows.
 const SCRIPT: &str = "mount -t tmpfs tmpfs /run && ulimit -n \"$(ulimit -Hn)\" && exec \"$@\"";
 
-/// Runs the test `name` of this binary again inside namespaces; false when this is inside already.
-pub fn ran_inside(name: &str) -> bool {
+/// Runs the test `name` of this binary again inside namespaces, `more` of them than those above; false when this is inside already.
+pub fn ran_inside(name: &str, more: &[&str]) -> bool {
     if std::env::var_os(INSIDE).is_some() {
         return false;
     }
     let status = Command::new("unshare")
+        .args(more)
         .args(UNSHARE)
         .args(["sh", "-c", SCRIPT, "sh"])
         .arg(std::env::current_exe().unwrap())
@@ -28,8 +30,8 @@ pub fn ran_inside(name: &str) -> bool {
         .expect("unshare, of util-linux, runs");
     assert!(
         status.success(),
-        "{name}: {status}. Where the reason above is unshare's or mount's, this system has no namespaces for the drills: \
-         allow unprivileged user namespaces, or leave out the tests named drill_, as `cargo xtask test` does"
+        "{name}: {status}. Where the reason above is unshare's or mount's, this system has no namespaces for the fleet: \
+         allow unprivileged user namespaces, or leave such tests out, as `cargo xtask test` does"
     );
     true
 }
@@ -79,11 +81,11 @@ impl Network {
     }
 
     fn name(&self, host: u8) -> String {
-        format!("drill-{}-{host}", self.run)
+        format!("host-{}-{host}", self.run)
     }
 
     fn link(&self, host: u8) -> String {
-        format!("d{}-{host}", self.run)
+        format!("h{}-{host}", self.run)
     }
 
     /// The command that runs `program` on a host; it becomes the program, so that signals reach that.

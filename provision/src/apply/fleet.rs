@@ -1,0 +1,354 @@
+//! A run over every host of a cluster: they are examined and prepared side by side, then started role by role, so that
+//! what a role waits for is there when it starts, on whichever host.
+
+use super::build::{self, Built};
+use super::executor::Executor;
+use super::{Options, Report, Scope, examine, finished, lock, restrict};
+use crate::derive::Role;
+use crate::error::{Error, HostFailure, Result};
+use crate::events::{Event, Silent, Sink};
+use crate::facts::{self, BuildFacts, HostFacts};
+use crate::inventory::{Diagnostic, SecretReference};
+use crate::layout::Layout;
+use crate::plan::{self, Action, Change, Plan, Step};
+use crate::resolve::{Cluster, Host};
+use crate::secret::Secret;
+use crate::transport::{self, Local, Lock, Transport};
+use futures::{StreamExt, stream};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::OnceCell;
+
+/// A host and what became of reaching it.
+pub type Connection<'a> = (&'a Host, Result<Arc<dyn Transport>>);
+
+/// Connects to every host, `forks` at once; in the order of the inventory.
+pub async fn connect(cluster: &Cluster, forks: usize) -> Vec<Connection<'_>> {
+    side_by_side(&cluster.hosts, forks, |host| async move { (host, transport::connect(host).await) }).await
+}
+
+/// Does `work` for each item, `forks` at once; gives the results in the order of the items.
+pub async fn side_by_side<T, F: Future>(
+    items: impl IntoIterator<Item = T>,
+    forks: usize,
+    work: impl FnMut(T) -> F,
+) -> Vec<F::Output> {
+    stream::iter(items.into_iter().map(work)).buffered(forks.max(1)).collect().await
+}
+
+/// What the hosts of a run have in common.
+pub(super) struct Run<'a> {
+    pub(super) cluster: &'a Cluster,
+    pub(super) options: &'a Options,
+    pub(super) sink: &'a dyn Sink,
+    pub(super) scope: Scope,
+    /// The cluster secret: a host's that has one, else what the inventory says or chance gives.
+    secret: OnceCell<Secret>,
+    /// What the build gave.
+    built: OnceCell<Built>,
+}
+
+impl Run<'_> {
+    /// The cluster secret.
+    pub(super) async fn secret(&self) -> Result<&Secret> {
+        let reference = &self.cluster.secret;
+        let fetch = || async { Secret::fetch(reference, &Local).await?.map_or_else(Secret::generate, Ok) };
+        self.secret.get_or_try_init(fetch).await
+    }
+
+    /// What the build gives, which whoever asks first does.
+    pub(super) async fn built(&self, workspace: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<&Built> {
+        let build = || async {
+            let built = build::cargo(workspace, progress).await?;
+            let state = facts::of_workspace(workspace, built.executables.clone());
+            let text = serde_json::to_vec(&state).map_err(|error| Error::Internal(error.to_string()))?;
+            let stamp = &self.cluster.stamp;
+            if let Some(directory) = stamp.parent() {
+                Local.make_directory(directory, 0o755).await?;
+            }
+            Local.write(stamp, &text, 0o644).await?;
+            Ok(built)
+        };
+        self.built.get_or_try_init(build).await
+    }
+
+    /// An executable of the build; none before it, or when it gives no such.
+    pub(super) fn executable(&self, name: &str) -> Option<&Path> {
+        self.built.get()?.executables.get(name).map(PathBuf::as_path)
+    }
+}
+
+/// What is done on all hosts before the next begins on any.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Phase {
+    /// Packages, binaries, files, supervisord.
+    Prepare,
+    /// The programs of a role.
+    Start(Role),
+    /// What is waited for when everything runs.
+    Wait,
+}
+
+impl Phase {
+    /// Where a step belongs.
+    pub(super) fn of(step: &Step) -> Self {
+        match &step.action {
+            Action::Program { program, .. } => Self::Start(program.role),
+            Action::Wait { .. } => Self::Wait,
+            _ => Self::Prepare,
+        }
+    }
+}
+
+/// A host that is fit and locked, with its plan.
+pub(super) struct Prepared<'a> {
+    host: &'a Host,
+    pub(super) transport: Arc<dyn Transport>,
+    pub(super) layout: Layout,
+    pub(super) facts: HostFacts,
+    pub(super) plan: Plan,
+    /// Excludes other runs for as long as this one lasts.
+    _lock: Box<dyn Lock>,
+}
+
+/// Hosts on which the run has ended before its end.
+pub(super) struct Failures<'a> {
+    sink: &'a dyn Sink,
+    hosts: Vec<HostFailure>,
+    of: usize,
+}
+
+impl<'a> Failures<'a> {
+    /// None yet, `of` so many hosts.
+    pub(super) fn new(sink: &'a dyn Sink, of: usize) -> Self {
+        Self { sink, hosts: Vec::new(), of }
+    }
+
+    fn add(&mut self, host: &Host, error: Error) {
+        if self.of > 1 {
+            self.sink.event(&Event::HostFailed {
+                host: host.name.value.clone(),
+                message: error.to_string(),
+                hint: error.hint(),
+            });
+        }
+        self.hosts.push(HostFailure { host: host.name.value.clone(), error });
+    }
+
+    /// Those that went well.
+    pub(super) fn keep<'h, T>(&mut self, results: Vec<(&'h Host, Result<T>)>) -> Vec<(&'h Host, T)> {
+        let mut kept = Vec::new();
+        for (host, result) in results {
+            match result {
+                Ok(value) => kept.push((host, value)),
+                Err(error) => self.add(host, error),
+            }
+        }
+        kept
+    }
+
+    /// The error that the run ends with, if any host failed.
+    pub(super) fn verdict(mut self) -> Result<()> {
+        match self.hosts.len() {
+            0 => Ok(()),
+            // A cluster of one host fails as that host does.
+            1 if self.of == 1 => Err(self.hosts.remove(0).error),
+            _ => Err(Error::Hosts { failures: self.hosts, of: self.of }),
+        }
+    }
+}
+
+/// Plans every host; fails when one cannot be planned.
+pub(super) async fn plan_only(
+    cluster: &Cluster,
+    connections: Vec<Connection<'_>>,
+    forks: usize,
+) -> Result<Vec<(Plan, Vec<Diagnostic>)>> {
+    let mut failures = Failures::new(&Silent, connections.len());
+    let binaries = facts::binaries(cluster, &Local).await?;
+    let connected = failures.keep(connections);
+    let planning = side_by_side(connected, forks, |(host, transport)| {
+        let binaries = &binaries;
+        async move {
+            let planned = async {
+                let (facts, warnings) = examine(cluster, host, &*transport, binaries).await?;
+                Ok((plan::plan(cluster, host, &facts)?, warnings))
+            };
+            (host, planned.await)
+        }
+    });
+    let planned = failures.keep(planning.await);
+    failures.verdict()?;
+    Ok(planned.into_iter().map(|(_, planned)| planned).collect())
+}
+
+/// Brings every host to where the inventory wants it.
+///
+/// # Errors
+/// Hosts that cannot be reached or fail are left as they are, and the others go on; nothing is done at all when one is unfit.
+pub(super) async fn run(
+    cluster: &Cluster,
+    connections: Vec<Connection<'_>>,
+    options: &Options,
+    sink: &dyn Sink,
+    scope: Scope,
+) -> Result<Report> {
+    let started = Instant::now();
+    sink.event(&Event::RunStarted {
+        command: scope.command().to_string(),
+        cluster: cluster.name.clone(),
+        hosts: connections.iter().map(|(host, _)| host.name.value.clone()).collect(),
+        version: env!("CARGO_PKG_VERSION").to_string(),
+    });
+    let mut failures = Failures::new(sink, connections.len());
+    let binaries = facts::binaries(cluster, &Local).await?;
+    let connected = failures.keep(connections);
+    let mut run = Run { cluster, options, sink, scope, secret: OnceCell::new(), built: OnceCell::new() };
+    let preparing = side_by_side(connected, options.forks, |(host, transport)| {
+        let prepared = prepare(&run, host, transport, &binaries);
+        async move { (host, prepared.await) }
+    });
+    let prepared = failures.keep(preparing.await);
+    if failures.hosts.iter().any(|failure| failure.error.is_unfit()) {
+        return Err(failures.verdict().expect_err("there is one"));
+    }
+    let prepared: Vec<_> = prepared.into_iter().map(|(_, prepared)| prepared).collect();
+    run.secret = common_secret(cluster, &prepared).await?;
+    let changes = execute(&run, &prepared, &mut failures).await;
+    failures.verdict()?;
+    sink.event(&finished(cluster, changes, started, options));
+    Ok(Report { plans: prepared.into_iter().map(|prepared| prepared.plan).collect(), changes })
+}
+
+/// Examines, locks and plans a host.
+async fn prepare<'a>(
+    run: &Run<'_>,
+    host: &'a Host,
+    transport: Arc<dyn Transport>,
+    binaries: &BuildFacts,
+) -> Result<Prepared<'a>> {
+    let (cluster, options, sink, scope) = (run.cluster, run.options, run.sink, run.scope);
+    let layout = Layout::of(host);
+    let name = || Some(host.name.value.clone());
+    let state = layout.state();
+    // What may not be looked at counts as not there: the examination says what is wrong with it.
+    if !matches!(transport.resolve(&state).await, Ok(Some(_))) {
+        if scope == Scope::StartOnly {
+            return Err(Error::NotRunning { prefix: layout.prefix });
+        }
+        // Nothing is touched on a host that is unfit; the lock needs a place.
+        examine(cluster, host, &*transport, binaries).await?;
+        transport.make_directory(&state, 0o755).await?;
+    }
+    let lock = lock(&layout, scope.command(), &*transport).await?;
+    let (facts, warnings) = examine(cluster, host, &*transport, binaries).await?;
+    for warning in warnings {
+        sink.event(&Event::Warning { host: name(), message: warning.message });
+    }
+    let mut plan = plan::plan(cluster, host, &facts)?;
+    restrict(&mut plan, scope, options, sink);
+    for note in &plan.notes {
+        sink.event(&Event::Note { host: name(), message: note.clone() });
+    }
+    sink.event(&Event::Planned {
+        host: plan.host.clone(),
+        changes: plan.changes(),
+        gates: plan.steps.len() - plan.changes(),
+    });
+    Ok(Prepared { host, transport, layout, facts, plan, _lock: lock })
+}
+
+/// The secret that hosts of the cluster have already, where others need it.
+async fn common_secret(cluster: &Cluster, prepared: &[Prepared<'_>]) -> Result<OnceCell<Secret>> {
+    let is_needed = prepared.iter().any(|prepared| !prepared.facts.secret);
+    if !is_needed || cluster.secret != SecretReference::Generate {
+        return Ok(OnceCell::new());
+    }
+    let mut known: Option<(&Host, Secret)> = None;
+    for Prepared { host, transport, layout, .. } in prepared.iter().filter(|prepared| prepared.facts.secret) {
+        let secret = Secret::of_host(&layout.secret(), &**transport).await?;
+        match &known {
+            Some((first, other)) if *other != secret => {
+                let (first, second) = (&first.name.value, &host.name.value);
+                return Err(Error::Secret(format!(
+                    "hosts {first} and {second} have different ones; keep one of the files {}",
+                    layout.secret().display()
+                )));
+            }
+            Some(_) => {}
+            None => known = Some((host, secret)),
+        }
+    }
+    Ok(known.map_or_else(OnceCell::new, |(_, secret)| OnceCell::new_with(Some(secret))))
+}
+
+/// Executes the plans phase by phase; returns how many steps changed something.
+async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failures<'_>) -> usize {
+    let forks = run.options.forks;
+    let executors = prepared.iter().map(|prepared| (prepared.host, Executor::new(run, prepared)));
+    let beginning = side_by_side(executors, forks, |(host, executor)| async move {
+        let begun = executor.begin().await;
+        (host, begun.map(|()| executor))
+    });
+    let mut running = failures.keep(beginning.await);
+    let steps = prepared.iter().flat_map(|prepared| &prepared.plan.steps);
+    for phase in steps.map(Phase::of).collect::<BTreeSet<_>>() {
+        running = one_phase(phase, running, forks, failures).await;
+    }
+    let ending = side_by_side(running, forks, |(host, executor)| async move {
+        let ended = executor.end().await;
+        (host, ended.map(|()| executor.changes()))
+    });
+    failures.keep(ending.await).into_iter().map(|(_, changes)| changes).sum()
+}
+
+/// Hosts whose run goes on.
+type Running<'a, 'e> = Vec<(&'a Host, Executor<'e>)>;
+
+/// One phase on all hosts: side by side, but what is restarted one host after the other, and no further one once one does not
+/// come back.
+async fn one_phase<'a, 'e>(
+    phase: Phase,
+    running: Running<'a, 'e>,
+    forks: usize,
+    failures: &mut Failures<'_>,
+) -> Running<'a, 'e> {
+    let (restarted, others): (Vec<_>, Vec<_>) =
+        running.into_iter().partition(|(_, executor)| executor.restarts(phase));
+    let working = side_by_side(others, forks, |(host, mut executor)| async move {
+        let result = executor.go_through(phase).await;
+        (host, result.map(|()| executor))
+    });
+    let mut left = failures.keep(working.await);
+    let mut broken: Option<String> = None;
+    for (host, mut executor) in restarted {
+        let result = match &broken {
+            None => executor.go_through(phase).await,
+            Some(broken) => Err(executor.leave(untouched(phase, broken)).await),
+        };
+        if result.is_err() && broken.is_none() {
+            broken = Some(host.name.value.clone());
+        }
+        left.extend(failures.keep(vec![(host, result.map(|()| executor))]));
+    }
+    left
+}
+
+fn untouched(phase: Phase, broken: &str) -> Error {
+    let what = match phase {
+        Phase::Start(role) => role.name(),
+        Phase::Prepare | Phase::Wait => "what runs",
+    };
+    Error::Step {
+        step: format!("restart {what}"),
+        message: format!("not begun, since {what} on host {broken} did not come back"),
+        hint: format!("mend {broken} first, then apply again: this host still runs as before"),
+    }
+}
+
+/// Whether a step takes a running program down.
+pub(super) fn takes_down(step: &Step) -> bool {
+    matches!(&step.action, Action::Program { change: Change::Restart { .. } | Change::RestartIfBuilt, .. })
+}

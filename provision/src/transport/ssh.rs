@@ -1,0 +1,299 @@
+//! A host reached over SSH: one channel to its own `provision remote` carries every call, a round trip each.
+
+mod channel;
+mod session;
+
+use super::http::{Request, Response};
+use super::local::digest_of;
+use super::wire::{CHUNK, Call, PAYLOAD_MAX, Reply};
+use super::{Chunk, Command, Lock, OnLine, Output, Place, Transport, file_error};
+use crate::error::{Error, Result};
+use crate::facts::{HostFacts, Question};
+use crate::resolve::Host;
+use async_trait::async_trait;
+use channel::{Channel, Event, Holder, Pending};
+use session::Session;
+use std::io::{ErrorKind, Read};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+/// What the answer to a call may take longer than the call's own deadline at the host: a slow line.
+const GRACE: Duration = Duration::from_secs(15);
+/// Deadline of a call on a small file.
+const FILE: Duration = Duration::from_secs(60);
+/// Deadline of a call that reads or syncs a large file: 100 GB at 60 MB/s.
+const LARGE_FILE: Duration = Duration::from_secs(30 * 60);
+/// Deadline of the facts: the script's own is 60 s, and a stuck supervisord is asked several times.
+const FACTS: Duration = Duration::from_secs(180);
+
+/// The executable that is to run on the host: this one, as a rule.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// Where it is on the control machine.
+    pub path: PathBuf,
+    /// Its SHA-256 in hex.
+    pub digest: String,
+    /// Directory of the host that keeps it, by digest; none for `/var/lib/autonomys/provision` of root and
+    /// `~/.cache/autonomys/provision` of anybody else.
+    pub directory: Option<PathBuf>,
+}
+
+impl Program {
+    /// The running executable.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn own() -> Result<Self> {
+        static OWN: OnceLock<Program> = OnceLock::new();
+        if let Some(own) = OWN.get() {
+            return Ok(own.clone());
+        }
+        // Not its name: a new build may have taken that meanwhile.
+        let own = Self::at(Path::new("/proc/self/exe"))?;
+        Ok(OWN.get_or_init(|| own).clone())
+    }
+
+    /// The executable at `path`.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn at(path: &Path) -> Result<Self> {
+        match digest_of(path)? {
+            Some(digest) => Ok(Self { path: path.to_path_buf(), digest, directory: None }),
+            None => Err(file_error("cannot read", path)(ErrorKind::NotFound.into())),
+        }
+    }
+}
+
+/// A host reached over SSH.
+pub struct Ssh {
+    host: String,
+    channel: Channel,
+    /// Behind the channel: what it runs over ends after it.
+    _session: Session,
+}
+
+impl Ssh {
+    /// Connects to a host and starts `program` there, which is brought there if it is not yet.
+    ///
+    /// # Errors
+    /// [`Error::Connection`], with what to do.
+    pub async fn connect(host: &Host, program: &Program) -> Result<Self> {
+        let session = Session::open(host).await?;
+        let (channel, session) = session.start(program).await?;
+        Ok(Self { host: host.name.value.clone(), channel, _session: session })
+    }
+
+    /// Makes a call that is one question and one answer.
+    async fn ask(&self, call: Call, payload: Vec<u8>, deadline: Duration) -> Result<(Reply, Vec<u8>)> {
+        let pending = self.channel.call(call, payload)?;
+        self.within(deadline, self.end(pending, None)).await
+    }
+
+    /// Waits for the end of a call.
+    async fn end(
+        &self,
+        mut pending: Pending<'_>,
+        mut on_line: Option<OnLine<'_>>,
+    ) -> Result<(Reply, Vec<u8>)> {
+        loop {
+            match pending.next().await? {
+                Event::Line(stream, line) => {
+                    if let Some(on_line) = &mut on_line {
+                        on_line(stream, &line);
+                    }
+                }
+                Event::Wanted => return Err(self.nonsense("a file that was not offered is wanted")),
+                Event::Done(Ok(reply), payload) => return Ok((reply, payload)),
+                Event::Done(Err(failure), _) => return Err(self.on_host(failure.into())),
+            }
+        }
+    }
+
+    /// A host that hangs must not hang us: the host's own deadline, and then ours.
+    async fn within<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+        match tokio::time::timeout(deadline, work).await {
+            Ok(done) => done,
+            Err(_) => Err(Error::Connection {
+                host: self.host.clone(),
+                message: format!("no answer within {} s", deadline.as_secs()),
+                hint: "the host hangs: look at its disks (`dmesg`) and its load, then apply again"
+                    .to_string(),
+            }),
+        }
+    }
+
+    fn on_host(&self, error: Error) -> Error {
+        match error {
+            // It names the host itself.
+            error @ Error::Facts { .. } => error,
+            error => Error::OnHost { host: self.host.clone(), error: Box::new(error) },
+        }
+    }
+
+    fn nonsense(&self, what: &str) -> Error {
+        self.on_host(Error::Internal(format!("an unexpected answer: {what}")))
+    }
+
+    async fn run_with(&self, command: &Command, on_line: Option<OnLine<'_>>) -> Result<Output> {
+        let call = Call::Run { command: command.clone(), lines: on_line.is_some() };
+        let pending = self.channel.call(call, command.stdin.clone())?;
+        let ended = self.within(command.deadline + GRACE, self.end(pending, on_line)).await?;
+        match ended {
+            (Reply::Output { status, code, stdout }, mut payload) if stdout <= payload.len() => {
+                let stderr = payload.split_off(stdout);
+                Ok(Output { status, code, stdout: payload, stderr })
+            }
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// A call that has nothing to say.
+    async fn order(&self, call: Call, payload: &[u8]) -> Result<()> {
+        match self.ask(call, payload.to_vec(), FILE).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    /// Sends a file that the host wants, until the host says what became of it.
+    async fn send_file(&self, source: &Path, size: u64, mut pending: Pending<'_>) -> Result<()> {
+        let reading = || file_error("cannot read", source);
+        let mut file = std::fs::File::open(source).map_err(reading())?;
+        let mut left = size;
+        // The host may fail in the middle: then the rest is not sent.
+        while left > 0 && !pending.has_news() {
+            let mut bytes = vec![0; CHUNK];
+            let read = file.read(&mut bytes).map_err(reading())?;
+            if read == 0 {
+                let error = std::io::Error::other("it changed while it was copied; apply again");
+                return Err(file_error("cannot install", source)(error));
+            }
+            bytes.truncate(read);
+            left = left.saturating_sub(read as u64);
+            self.within(FILE, pending.chunk(bytes)).await?;
+        }
+        match self.within(LARGE_FILE, self.end(pending, None)).await? {
+            (Reply::Done, _) => Ok(()),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Transport for Ssh {
+    async fn facts(&self, question: &Question) -> Result<HostFacts> {
+        match self.ask(Call::Facts(question.clone()), Vec::new(), FACTS).await? {
+            (Reply::Facts, json) => {
+                serde_json::from_slice(&json).map_err(|error| self.nonsense(&error.to_string()))
+            }
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn run(&self, command: &Command) -> Result<Output> {
+        self.run_with(command, None).await
+    }
+
+    async fn run_lines(&self, command: &Command, on_line: OnLine<'_>) -> Result<Output> {
+        self.run_with(command, Some(on_line)).await
+    }
+
+    async fn http(&self, request: &Request) -> Result<Response> {
+        match self.ask(Call::Http(request.clone()), Vec::new(), request.deadline + GRACE).await? {
+            (Reply::Response { status }, body) => Ok(Response { status, body }),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
+        let call = Call::Read { path: path.to_path_buf(), limit: limit.min(PAYLOAD_MAX as u64) };
+        match self.ask(call, Vec::new(), FILE).await? {
+            (Reply::Absent, _) => Ok(None),
+            (Reply::Bytes, bytes) => Ok(Some(bytes)),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn read_from(&self, path: &Path, offset: u64, limit: u64) -> Result<Option<Chunk>> {
+        let limit = limit.min(PAYLOAD_MAX as u64);
+        let call = Call::ReadFrom { path: path.to_path_buf(), offset, limit };
+        match self.ask(call, Vec::new(), FILE).await? {
+            (Reply::Absent, _) => Ok(None),
+            (Reply::Chunk { size, identity }, bytes) => Ok(Some(Chunk { bytes, size, identity })),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
+        self.order(Call::Write { path: path.to_path_buf(), mode }, bytes).await
+    }
+
+    async fn append(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        self.order(Call::Append { path: path.to_path_buf() }, bytes).await
+    }
+
+    async fn make_directory(&self, path: &Path, mode: u32) -> Result<()> {
+        self.order(Call::MakeDirectory { path: path.to_path_buf(), mode }, &[]).await
+    }
+
+    async fn remove_file(&self, path: &Path) -> Result<()> {
+        self.order(Call::RemoveFile { path: path.to_path_buf() }, &[]).await
+    }
+
+    async fn resolve(&self, path: &Path) -> Result<Option<PathBuf>> {
+        match self.ask(Call::Resolve { path: path.to_path_buf() }, Vec::new(), FILE).await? {
+            (Reply::Absent, _) => Ok(None),
+            (Reply::Path(path), _) => Ok(Some(path)),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn link(&self, target: &Path, link: &Path) -> Result<()> {
+        self.order(Call::Link { target: target.to_path_buf(), link: link.to_path_buf() }, &[]).await
+    }
+
+    async fn install(&self, source: &Path, place: Place<'_>) -> Result<String> {
+        let path = source.to_path_buf();
+        // In a thread: whoever reads a large file here must go on pinging the host.
+        let digest = tokio::task::spawn_blocking(move || digest_of(&path)).await;
+        let digest = digest.map_err(|error| Error::Internal(error.to_string()))??;
+        let absent = || file_error("cannot install", source)(ErrorKind::NotFound.into());
+        let digest = digest.ok_or_else(absent)?;
+        let size = std::fs::metadata(source).map_err(file_error("cannot read", source))?.len();
+        let call = Call::Install { path: place(&digest), digest: digest.clone(), size };
+        let mut pending = self.channel.call(call, Vec::new())?;
+        match self.within(LARGE_FILE, pending.next()).await? {
+            Event::Done(Ok(_), _) => {}
+            Event::Done(Err(failure), _) => return Err(self.on_host(failure.into())),
+            Event::Wanted => self.send_file(source, size, pending).await?,
+            Event::Line(..) => return Err(self.nonsense("a line of no command")),
+        }
+        Ok(digest)
+    }
+
+    async fn digest(&self, path: &Path) -> Result<Option<String>> {
+        match self.ask(Call::Digest { path: path.to_path_buf() }, Vec::new(), LARGE_FILE).await? {
+            (Reply::Absent, _) => Ok(None),
+            (Reply::Digest(digest), _) => Ok(Some(digest)),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>> {
+        let call = Call::Lock { path: path.to_path_buf(), holder: holder.to_string() };
+        let pending = self.channel.call(call, Vec::new())?;
+        // Made before the answer: a lock that was taken while we stopped waiting is given up, too.
+        let lock = HostLock { _holder: self.channel.holder(pending.id) };
+        self.within(FILE, self.end(pending, None)).await?;
+        Ok(Box::new(lock))
+    }
+}
+
+/// A lock that the host holds for us.
+struct HostLock {
+    _holder: Holder,
+}
+
+impl Lock for HostLock {}
