@@ -53,7 +53,8 @@ pub(crate) fn run(root: &Path, names: &[String]) -> Result<()> {
     )?;
     let directory = tempfile::tempdir()?;
     let mut test = cargo();
-    test.args(["test", "--release", "--locked", "-p", "farmer", "--test", "drills", "--"]);
+    // With the features of the whole workspace, as `cargo xtask test` builds it: nothing is built twice.
+    test.args(["test", "--release", "--locked", "--workspace", "--test", "drills", "--"]);
     test.args(["drill_", "--test-threads=1", "--nocapture"]).env("AUTONOMYS_DRILLS_ROWS", directory.path());
     if !names.is_empty() {
         test.env("AUTONOMYS_DRILLS_ONLY", names.join(","));

@@ -250,7 +250,7 @@ fn bench(options: &bench::Bench) -> Result<()> {
 fn drills(names: &[String]) -> Result<()> {
     tools()?;
     let mut build = cargo();
-    build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "--bins"]);
+    build.args(["build", "--release", "--locked", "--workspace", "--bins"]);
     run(build)?;
     drills::run(&root(), names)
 }

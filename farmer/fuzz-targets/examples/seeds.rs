@@ -469,6 +469,17 @@ fn texts() {
     let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
     corpus.add("chunks", format!("{head}{:x}\r\n{fault}\r\n0\r\n\r\n", fault.len()));
     corpus.add("xml", xml);
+    let frame = |header: &str, payload: &[u8]| {
+        let lengths = [header.len(), payload.len()].map(|length| (length as u32).to_be_bytes());
+        [lengths.as_flattened(), header.as_bytes(), payload].concat()
+    };
+    let corpus = Corpus::of("provision_frame");
+    corpus.add("hello", frame(r#"{"hello":{"protocol":1,"build":"0.1.0"}}"#, b""));
+    corpus.add("line", frame(r#"{"line":{"id":7,"stream":"out"}}"#, b"a line"));
+    let chunk = [frame(r#"{"chunk":{"id":7}}"#, &[0; 64]), frame(r#"{"drop":{"id":7}}"#, b"")];
+    corpus.add("chunk", chunk.concat());
+    let lock = r#"{"call":{"id":1,"call":{"lock":{"path":"/p/state/lock","holder":"somebody"}}}}"#;
+    corpus.add("call", frame(lock, b""));
     let corpus = Corpus::of("written_values");
     corpus.add("size", "1.5TiB");
     corpus.add("address", "5GrwvaEF5zXb26Fz9rcQpDWS57CtERHpNehXCPcNoHGKutQY");

@@ -181,3 +181,8 @@ pub(crate) fn segment_items(bytes: &[u8]) -> bool {
     assert!(data <= bytes.len(), "{data} bytes of blocks in {} bytes of a segment", bytes.len());
     true
 }
+
+/// What a control machine and a host say to each other: frames of JSON and bytes.
+pub(crate) fn provision_frame(bytes: &[u8]) -> bool {
+    provision::transport::frames_in(bytes) > 0
+}

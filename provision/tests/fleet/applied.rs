@@ -125,3 +125,23 @@ async fn fleet_is_not_touched_when_one_host_is_unfit() {
     assert!(text.contains("nothing was done on any host"), "{text}");
     assert!(!told.iter().any(|event| matches!(event, Event::StepStarted { .. })));
 }
+
+/// The whole farm by the command line, as an operator has it: a chain of its own, 26 programs on seven hosts, and solutions.
+#[tokio::test]
+async fn fleet_of_the_guides_farms() {
+    if is_outside("applied::fleet_of_the_guides_farms") {
+        return;
+    }
+    let fleet = Fleet::new().await.with_real_binaries();
+    let applied = fleet.provision(&["apply"]);
+    assert!(applied.contains("wait for the first accepted solution"), "{applied}");
+    let status: serde_json::Value = serde_json::from_str(&fleet.provision(&["--json", "status"])).unwrap();
+    let roles = status["hosts"].as_array().unwrap().iter().flat_map(|host| host["roles"].as_array().unwrap());
+    let states: Vec<_> = roles.map(|role| role["state"].as_str().unwrap()).collect();
+    assert_eq!(states, ["ready"; 26], "{status:#}");
+    assert!(status["cluster"]["solutions"]["accepted"].as_u64() > Some(0), "{status:#}");
+    let shown = fleet.provision(&["status"]);
+    assert!(shown.contains("storage-2  1 of 1 role ready"), "{shown}");
+    let again = fleet.provision(&["apply"]);
+    assert!(again.contains("is as it should be: 0 changes"), "{again}");
+}

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 const HOSTS: u8 = 7;
+const BINARIES: [&str; 2] = ["autonomys-farmer", "autonomys-dev-node"];
 /// What a machine has of its own before its sshd starts.
 const MACHINE: &str = "for d in /var/lib /mnt; do mount -t tmpfs tmpfs $d || exit; done
 for n in 0n1 0n2 1n1 1n2; do mkdir -p /mnt/nvme$n/farm; done; exec \"$@\"";
@@ -65,12 +66,28 @@ impl Fleet {
         std::fs::write(&inventory, inventory_text(&at("user_key"), &keys)).unwrap();
         let binaries = at("binaries");
         std::fs::create_dir(&binaries).unwrap();
-        for name in ["autonomys-farmer", "autonomys-dev-node"] {
+        for name in BINARIES {
             std::fs::copy(support::stub(), binaries.join(name)).unwrap();
         }
         let fleet = Self { network, directory, inventory, binaries, sshd };
         fleet.wait();
         fleet
+    }
+
+    /// With the real binaries instead of stubs, and one cache of the development string for all: each host would make its own.
+    pub fn with_real_binaries(mut self) -> Self {
+        self.binaries = Path::new(env!("CARGO_BIN_EXE_provision")).parent().unwrap().to_path_buf();
+        for name in BINARIES {
+            let path = self.binaries.join(name);
+            assert!(
+                path.exists(),
+                "there is no {}: cargo build --release --workspace --bins",
+                path.display()
+            );
+        }
+        let cache = format!("  dev_srs_cache: {}\n\ngroups:", env!("CARGO_TARGET_TMPDIR"));
+        self.edit("\ngroups:", &cache);
+        self
     }
 
     /// Waits for every sshd.
@@ -94,7 +111,7 @@ impl Fleet {
     }
 
     pub fn cluster(&self) -> Cluster {
-        let binaries = ["autonomys-farmer", "autonomys-dev-node"].map(|name| self.binaries.join(name));
+        let binaries = BINARIES.map(|name| self.binaries.join(name));
         let overrides = Overrides { binaries: Some(binaries.into()), ..Overrides::default() };
         match apply::load(&self.inventory, &overrides) {
             Ok((cluster, _, findings)) => {
@@ -136,6 +153,18 @@ impl Fleet {
             host.roles.into_iter().filter_map(move |role| Some((name.clone(), role.program, role.pid?)))
         };
         hosts.into_iter().flat_map(of_host).collect()
+    }
+
+    /// Runs the command line to its end; gives what it says, to both streams, and says it, too.
+    pub fn provision(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_provision"));
+        command.args(arguments).arg(&self.inventory).arg("--binaries").arg(&self.binaries);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        eprintln!("$ provision {}\n{err}{out}", arguments.join(" "));
+        assert!(output.status.success(), "{}", output.status);
+        // A result in JSON stands alone.
+        if arguments.contains(&"--json") { out } else { err + &out }
     }
 
     /// What a host has in a file.

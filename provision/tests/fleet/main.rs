@@ -1,6 +1,6 @@
 //! The guides' seven machines: real sshd, supervisord and nats-server, each machine in network and mount namespaces of its
 //! own. What the roles do is the stub's; everything else is as it would be.
-#![allow(clippy::unwrap_used, unreachable_pub, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::print_stderr, unreachable_pub, missing_docs)]
 
 mod applied;
 mod hosts;
