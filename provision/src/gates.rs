@@ -130,9 +130,11 @@ async fn first_solution(
     }
     let mut told = vec![format!("slot {}", number(&stats, "/slots/newest"))];
     if let Ok(status) = role_status(plot_client, transport).await {
-        told.push(format!("{} sectors plotted", number(&status, "/counters/sectors_plotted")));
+        let sectors = number(&status, "/counters/sectors_plotted");
+        told.push(format!("{} plotted", crate::error::count(sectors as usize, "sector")));
     }
-    told.push(format!("{} solutions sent", number(&stats, "/solutions/received")));
+    let sent = number(&stats, "/solutions/received");
+    told.push(format!("{} sent", crate::error::count(sent as usize, "solution")));
     let rejected =
         stats.pointer("/solutions/rejected").and_then(Value::as_object).filter(|map| !map.is_empty());
     if let Some(rejected) = rejected {

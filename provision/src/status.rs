@@ -259,9 +259,10 @@ async fn node_version(rpc: SocketAddr, transport: &dyn Transport) -> Option<Stri
 }
 
 fn cluster_status(hosts: &[HostStatus]) -> ClusterStatus {
-    // Nodes of one chain say the same, but one may be behind.
+    // Of a chain's nodes one may be behind, and those that follow another know only what went through them.
     let chains = hosts.iter().filter_map(|host| host.chain.as_ref());
-    let stats = chains.max_by_key(|stats| number(stats, "/bestBlock")).unwrap_or(&Value::Null);
+    let known = |stats: &&Value| (number(stats, "/solutions/accepted"), number(stats, "/bestBlock"));
+    let stats = chains.max_by_key(known).unwrap_or(&Value::Null);
     let counter = |role: Role, name: &str| {
         let roles = hosts.iter().flat_map(|host| &host.roles);
         let of_role = roles.filter(move |status| status.role == role);
