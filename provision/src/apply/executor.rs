@@ -85,6 +85,11 @@ impl<'a> Executor<'a> {
         self.plan.steps.iter().any(|step| Phase::of(step) == phase && takes_down(step))
     }
 
+    /// Whether the plan takes down everything that runs on this host.
+    pub(super) fn stops_everything(&self) -> bool {
+        self.plan.steps.iter().any(|step| matches!(step.action, Action::StopSupervisor))
+    }
+
     /// Opens the journal.
     pub(super) async fn begin(&self) -> Result<()> {
         if let Some(step) = self.journal.interrupted().await? {

@@ -260,10 +260,9 @@ async fn prepare<'a>(
     Ok(Prepared { host, transport, layout, facts, plan, _lock: lock })
 }
 
-/// The secret that hosts of the cluster have already, where others need it.
+/// The secret that hosts of the cluster have already. Compared on every run: one made while a host was away is not that host's.
 async fn common_secret(cluster: &Cluster, prepared: &[Prepared<'_>]) -> Result<OnceCell<Secret>> {
-    let is_needed = prepared.iter().any(|prepared| !prepared.facts.secret);
-    if !is_needed || cluster.secret != SecretReference::Generate {
+    if prepared.len() < 2 || cluster.secret != SecretReference::Generate {
         return Ok(OnceCell::new());
     }
     let mut known: Option<(&Host, Secret)> = None;
@@ -292,10 +291,30 @@ async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failur
         let begun = executor.begin().await;
         (host, begun.map(|()| executor))
     });
-    let mut running = failures.keep(beginning.await);
     let steps = prepared.iter().flat_map(|prepared| &prepared.plan.steps);
-    for phase in steps.map(Phase::of).collect::<BTreeSet<_>>() {
-        running = one_phase(phase, running, forks, failures).await;
+    let phases: BTreeSet<Phase> = steps.map(Phase::of).collect();
+    // A host whose supervisord is stopped has nothing running until its last phase: such hosts go after all others, one
+    // after the other, and each is whole before the next begins.
+    let (whole, mut running): (Vec<_>, Vec<_>) =
+        failures.keep(beginning.await).into_iter().partition(|(_, executor)| executor.stops_everything());
+    for phase in &phases {
+        running = one_phase(*phase, running, forks, failures).await;
+    }
+    let mut broken: Option<String> = None;
+    for (host, executor) in whole {
+        if let Some(broken) = &broken {
+            let error = executor.leave(untouched(Phase::Prepare, broken)).await;
+            failures.add(host, error);
+            continue;
+        }
+        let mut one = vec![(host, executor)];
+        for phase in &phases {
+            one = one_phase(*phase, one, forks, failures).await;
+        }
+        if one.is_empty() {
+            broken = Some(host.name.value.clone());
+        }
+        running.extend(one);
     }
     let ending = side_by_side(running, forks, |(host, executor)| async move {
         let ended = executor.end().await;

@@ -84,6 +84,9 @@ impl Sink for Terminal {
                 state
                     .hosts
                     .insert(host.clone(), OfHost { done: number - 1, of: *of, title: Some(title.clone()) });
+                if self.bar.is_finished() {
+                    self.bar.reset();
+                }
                 if state.hosts.len() == 1 {
                     self.bar.reset_elapsed();
                 }
@@ -101,6 +104,10 @@ impl Sink for Terminal {
             }
             Event::StepFailed { host, title, .. } => {
                 state.hosts.entry(host.clone()).or_default().title = None;
+                // The error is said plainly; the bar comes back with the next step, if there is one.
+                if state.hosts.values().all(|host| host.title.is_none()) {
+                    self.bar.finish_and_clear();
+                }
                 self.say(&format!("✘ {}{title}", state.names.of(Some(host))));
             }
             Event::HostFailed { host, message, .. } => self.say(&format!("✘ {}", text::once(host, message))),

@@ -69,6 +69,26 @@ async fn fleet_is_applied_from_bare_hosts_and_then_left_alone() {
         ["nats-server"; 3]
     );
 
+    // A supervisord that has to be restarted takes everything of its host down: one host is whole before the next begins.
+    for host in [1, 2] {
+        fleet.run_on(host, &["sed", "-i", "1i ; changed", "/var/lib/autonomys/guide/etc/supervisord.conf"]);
+    }
+    let (mended, told) = fleet.apply().await;
+    mended.unwrap_or_else(|error| panic!("{}", provision::output::error_text(&error)));
+    let of = |wanted: &str| {
+        let is_of = move |event: &Event| matches!(event, Event::StepFinished { host, .. } if host == wanted);
+        (told.iter().position(is_of).unwrap(), told.iter().rposition(is_of).unwrap())
+    };
+    let ((_, node_1_whole), (node_2_begins, _), (_, node_3_done)) =
+        (of("node-1"), of("node-2"), of("node-3"));
+    assert!(node_3_done < node_1_whole && node_1_whole < node_2_begins);
+    assert!(fleet.status().await.healthy());
+
+    // A host with a secret of its own would be refused by all others.
+    fleet.run_on(7, &["sed", "-i", "s/^./x/", "/var/lib/autonomys/guide/etc/cluster-secret"]);
+    let error = fleet.apply().await.0.unwrap_err().to_string();
+    assert!(error.contains("hosts node-1 and storage-2 have different ones"), "{error}");
+
     let cluster = fleet.cluster();
     let (connections, options) = (fleet.connect(&cluster).await, Options::default());
     let stopped = apply::stop(&cluster, connections, &options, &Kept::default()).await.unwrap();

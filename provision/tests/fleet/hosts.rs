@@ -169,9 +169,14 @@ impl Fleet {
 
     /// What a host has in a file.
     pub fn read(&self, host: u8, path: &str) -> Vec<u8> {
+        self.run_on(host, &["cat", path])
+    }
+
+    /// Runs a program with the files of a host; gives what it prints.
+    pub fn run_on(&self, host: u8, program: &[&str]) -> Vec<u8> {
         let pid = self.sshd[usize::from(host) - 1].id().to_string();
-        let output = Command::new("nsenter").args(["-t", &pid, "-m", "cat", path]).output().unwrap();
-        assert!(output.status.success(), "{path} on host {host}: {output:?}");
+        let output = Command::new("nsenter").args(["-t", &pid, "-m"]).args(program).output().unwrap();
+        assert!(output.status.success(), "{program:?} on host {host}: {output:?}");
         output.stdout
     }
 }
