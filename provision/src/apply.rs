@@ -16,7 +16,7 @@ use crate::inventory::Diagnostic;
 use crate::layout::Layout;
 use crate::plan::{self, Action, Plan};
 use crate::resolve::{Cluster, Host};
-use crate::transport::{Lock, Transport};
+use crate::transport::Transport;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -69,7 +69,11 @@ pub async fn examine(
     transport: &dyn Transport,
     binaries: &BuildFacts,
 ) -> Result<(HostFacts, Vec<Diagnostic>)> {
-    let facts = facts::gather(host, transport, binaries).await?;
+    judge(cluster, host, facts::gather(host, transport, binaries).await?)
+}
+
+/// Checks a host for its plan.
+fn judge(cluster: &Cluster, host: &Host, facts: HostFacts) -> Result<(HostFacts, Vec<Diagnostic>)> {
     let (problems, warnings) = plan::problems(cluster, host, &facts);
     if problems.is_empty() { Ok((facts, warnings)) } else { Err(Error::Check { problems }) }
 }
@@ -132,12 +136,11 @@ pub async fn start(
     fleet::run(cluster, connections, options, sink, Scope::StartOnly).await
 }
 
-/// Takes a lock that every run on this prefix needs.
-async fn lock(layout: &Layout, command: &str, transport: &dyn Transport) -> Result<Box<dyn Lock>> {
+/// What a run says of itself to those that its locks keep out.
+fn holder(command: &str) -> String {
     let control = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let (process, since) = (std::process::id(), utc(SystemTime::now()));
-    let holder = format!("`provision {command}`, process {process} on {}, since {since}", control.trim());
-    transport.lock(&layout.state().join("lock"), &holder).await
+    format!("`provision {command}`, process {process} on {}, since {since}", control.trim())
 }
 
 /// `2026-11-21 05:42:00 UTC`.

@@ -4,7 +4,7 @@
 use crate::facts::HostFacts;
 use crate::layout::{Layout, MARKER_VARIABLE};
 use crate::resolve::{Cache, Cluster, FarmSpace, Host};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 const MEMORY_GIVEN_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
 
 /// What a program is; the order is that of the start (design §6).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[allow(missing_docs, reason = "the names of the roles say it")]
 pub enum Role {
@@ -83,7 +83,7 @@ impl Role {
 }
 
 /// How to tell that a program is ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case")]
 pub enum Gate {
     /// nats-server's `/healthz`, with JetStream on.

@@ -5,8 +5,10 @@ mod build;
 use crate::check;
 use crate::error::{Error, Result};
 use crate::inventory::Binaries;
+use crate::journal::Journal;
 use crate::layout::Layout;
 use crate::resolve::{Cluster, FarmSpace, Host};
+use crate::secret::Secret;
 use crate::supervisor::{self, ProcessState, Supervisor};
 use crate::transport::{Command, Transport};
 pub use build::{BINARIES, BuildFacts, Stamp, of_workspace, read_stamp};
@@ -45,7 +47,6 @@ struct Reply {
     files: String,
     links: String,
     directories: String,
-    secret: String,
     used: String,
 }
 
@@ -226,8 +227,10 @@ pub struct HostFacts {
     pub links: BTreeMap<String, LinkFacts>,
     /// Directories of the prefix, three levels deep.
     pub directories: BTreeSet<PathBuf>,
-    /// Whether the cluster secret is there.
-    pub secret: bool,
+    /// Fingerprint of the cluster secret; none when it is not there.
+    pub secret: Option<String>,
+    /// Where the last run on this host was cut off, if it was.
+    pub interrupted: Option<String>,
     /// supervisord, when it answers.
     pub supervisor: Option<SupervisorFacts>,
     /// Our binaries on the control machine.
@@ -290,6 +293,9 @@ pub async fn collect(question: &Question, transport: &dyn Transport) -> Result<H
     let layout = Layout::new(&question.prefix);
     let mut facts = ask(question, &layout, transport).await?;
     facts.supervisor = ask_supervisor(&question.host, &layout, &facts.processes, transport).await?;
+    facts.secret = Secret::fingerprint(&layout.secret(), transport).await;
+    // What may not be read counts as not there: that the prefix is unfit is told by the check.
+    facts.interrupted = Journal::new(&layout, transport).interrupted().await.ok().flatten();
     Ok(facts)
 }
 
@@ -446,7 +452,8 @@ impl Reply {
                 })
                 .collect(),
             directories: self.directories.lines().map(PathBuf::from).collect(),
-            secret: !self.secret.trim().is_empty(),
+            secret: None,
+            interrupted: None,
             supervisor: None,
             build: BuildFacts::default(),
         }

@@ -4,17 +4,24 @@ use crate::derive::Gate;
 use crate::error::Result;
 use crate::transport::Transport;
 use crate::transport::http::{Endpoint, Request};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 /// What a gate said.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// Ready; with something to tell.
     Ready(String),
     /// Not ready; why.
     NotYet(String),
+}
+
+/// Asks gates once, side by side: what [`Transport::ask`] does where the host is.
+pub async fn ask_all(gates: &[Gate], transport: &dyn Transport) -> Vec<Answer> {
+    futures::future::join_all(gates.iter().map(|gate| ask(gate, transport))).await
 }
 
 /// Asks a gate once.

@@ -103,6 +103,11 @@ impl Layout {
         self.prefix.join("state")
     }
 
+    /// Excludes every other run on this prefix.
+    pub fn lock(&self) -> PathBuf {
+        self.state().join("lock")
+    }
+
     /// Directory of supervisord's socket.
     pub fn run(&self) -> PathBuf {
         let run = self.prefix.join("run");

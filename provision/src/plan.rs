@@ -223,7 +223,7 @@ impl Planner<'_> {
     }
 
     fn secret(&mut self) {
-        if !self.facts.secret {
+        if self.facts.secret.is_none() {
             let path = self.layout.secret();
             let title = format!("put the cluster secret into {}", path.display());
             self.step("secret", title, Action::PlaceSecret { path });

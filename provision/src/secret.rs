@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::inventory::SecretReference;
 use crate::transport::{Command, Transport};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Duration;
 
@@ -80,9 +81,22 @@ impl Secret {
         Self::checked(&there, &path.display().to_string())
     }
 
-    fn checked(text: &[u8], source: &str) -> Result<Self> {
+    /// Tells apart what hosts have at `path` without telling what it is: the beginning of a SHA-256, in hex. None when
+    /// nothing is there, or may not be read.
+    pub async fn fingerprint(path: &Path, transport: &dyn Transport) -> Option<String> {
+        let there = transport.read(path, SECRET_MAX as u64).await.ok()??;
+        let line = Self::line(&there);
+        let digest = Sha256::new().chain_update(b"autonomys cluster secret").chain_update(line).finalize();
+        (!line.is_empty()).then(|| hex::encode(&digest[..8]))
+    }
+
+    fn line(text: &[u8]) -> &[u8] {
         let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        line.strip_suffix(b"\r").unwrap_or(line)
+    }
+
+    fn checked(text: &[u8], source: &str) -> Result<Self> {
+        let line = Self::line(text);
         if !(SECRET_MIN..=SECRET_MAX).contains(&line.len()) {
             let message =
                 format!("{source} gives {} bytes, expected {SECRET_MIN} to {SECRET_MAX}", line.len());
@@ -95,6 +109,7 @@ impl Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Local;
 
     #[test]
     fn no_form_shows_the_secret() {
@@ -103,5 +118,19 @@ mod tests {
         assert_eq!(secret.expose(), b"correct horse battery");
         let error = Secret::checked(b"short-secret\n", "a file").expect_err("too short");
         assert!(!error.to_string().contains("short-secret"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn fingerprints_tell_secrets_apart() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("secret");
+        let mut told = Vec::new();
+        for text in ["", "sixteen bytes or more", "sixteen bytes or more\r\n", "sixteen bytes, or more"] {
+            std::fs::write(&path, text).expect("written");
+            told.push(Secret::fingerprint(&path, &Local).await);
+        }
+        assert!(told[0].is_none() && told[1].as_ref().is_some_and(|print| print.len() == 16));
+        assert!(told[1] == told[2] && told[2] != told[3], "{told:?}");
+        assert_eq!(Secret::fingerprint(&directory.path().join("none"), &Local).await, None);
     }
 }

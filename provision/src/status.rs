@@ -1,7 +1,7 @@
 //! How a cluster is: of supervisord, of each role, of the chain.
 
 use crate::apply::{Connection, side_by_side};
-use crate::derive::{self, Gate, Program, Role};
+use crate::derive::{self, Gate, Role};
 use crate::error::Error;
 use crate::facts::HostFacts;
 use crate::gates::{self, Answer, number};
@@ -10,7 +10,7 @@ use crate::resolve::{Cluster, Host};
 use crate::supervisor::{ProcessState, ProgramInfo, Supervisor};
 use crate::transport::Transport;
 use crate::transport::http::{Endpoint, Request};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use std::path::PathBuf;
 pub const STATUS_VERSION: u32 = 2;
 
 /// A role's program.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RoleStatus {
     /// What it is.
     pub role: Role,
@@ -74,7 +74,7 @@ pub struct ClusterStatus {
 }
 
 /// How a host is.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct HostStatus {
     /// Its name.
     pub host: String,
@@ -88,8 +88,36 @@ pub struct HostStatus {
     /// The roles in the order of their start; none of a host that cannot be asked.
     pub roles: Vec<RoleStatus>,
     /// What its node says of the chain.
-    #[serde(skip)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chain: Option<Value>,
+}
+
+/// What is asked of a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The host's name.
+    pub host: String,
+    /// Directory that holds everything of the cluster there.
+    pub prefix: PathBuf,
+    /// Its programs in the order of their start.
+    pub programs: Vec<(Role, String, Gate)>,
+    /// Its node's RPC.
+    pub rpc: Option<SocketAddr>,
+}
+
+impl Question {
+    fn of(cluster: &Cluster, host: &Host) -> Self {
+        let (programs, _) = derive::programs(cluster, host, &HostFacts::default());
+        Self {
+            host: host.name.value.clone(),
+            prefix: host.prefix.clone(),
+            programs: programs
+                .into_iter()
+                .map(|program| (program.role, program.name, program.gate))
+                .collect(),
+            rpc: host.node.as_ref().map(|node| SocketAddr::new(host.address.value, node.rpc_port.value)),
+        }
+    }
 }
 
 impl HostStatus {
@@ -135,41 +163,38 @@ impl Status {
 /// status.
 pub async fn status(cluster: &Cluster, connections: &[Connection<'_>], forks: usize) -> Status {
     let hosts = side_by_side(connections, forks, |(host, transport)| async move {
-        match transport {
-            Ok(transport) => host_status(cluster, host, &**transport).await,
-            Err(error) => HostStatus::unknown(host, error),
-        }
+        let asked = match transport {
+            Ok(transport) => transport.status(&Question::of(cluster, host)).await,
+            Err(error) => return HostStatus::unknown(host, error),
+        };
+        asked.unwrap_or_else(|error| HostStatus::unknown(host, &error))
     });
-    let hosts = hosts.await;
+    let mut hosts = hosts.await;
     let cluster_status = cluster_status(&hosts);
+    // Told once, for the cluster as a whole.
+    hosts.iter_mut().for_each(|host| host.chain = None);
     Status { version: STATUS_VERSION, name: cluster.name.clone(), hosts, cluster: cluster_status }
 }
 
-async fn host_status(cluster: &Cluster, host: &Host, transport: &dyn Transport) -> HostStatus {
-    let layout = Layout::of(host);
-    let (programs, _) = derive::programs(cluster, host, &HostFacts::default());
+/// How the programs of a host are, asked next to it: what [`Transport::status`] does where the host is.
+pub async fn of_host(question: &Question, transport: &dyn Transport) -> HostStatus {
+    let layout = Layout::new(&question.prefix);
     let supervisor = Supervisor::new(transport, layout.socket());
     let supervisord = supervisor.pid().await.ok();
     let running = match supervisord {
         Some(_) => supervisor.programs().await.unwrap_or_default(),
         None => Vec::new(),
     };
-    let mut roles = Vec::new();
-    for program in &programs {
-        let info = running.iter().find(|info| info.name == program.name);
-        roles.push(role_status(program, info, &layout, transport).await);
-    }
-    let chain = match host.node.as_ref() {
-        Some(node) => {
-            let rpc = SocketAddr::new(host.address.value, node.rpc_port.value);
-            gates::dev_stats(rpc, transport).await.ok()
-        }
-        None => None,
-    };
+    let roles = question.programs.iter().map(|(role, program, gate)| {
+        let info = running.iter().find(|info| info.name == *program);
+        role_status((*role, program, gate), info, &layout, transport)
+    });
+    let chain = async { gates::dev_stats(question.rpc?, transport).await.ok() };
+    let (roles, chain) = futures::join!(futures::future::join_all(roles), chain);
     HostStatus {
-        host: host.name.value.clone(),
+        host: question.host.clone(),
         error: None,
-        prefix: host.prefix.clone(),
+        prefix: question.prefix.clone(),
         supervisord,
         roles,
         chain,
@@ -177,26 +202,26 @@ async fn host_status(cluster: &Cluster, host: &Host, transport: &dyn Transport) 
 }
 
 async fn role_status(
-    program: &Program,
+    (role, program, gate): (Role, &str, &Gate),
     info: Option<&ProgramInfo>,
     layout: &Layout,
     transport: &dyn Transport,
 ) -> RoleStatus {
     let mut status = RoleStatus {
-        role: program.role,
-        program: program.name.clone(),
+        role,
+        program: program.to_string(),
         state: info.map_or("down", |info| info.state.name()).to_lowercase(),
         reason: info.map(|info| info.spawn_error.clone()).filter(|reason| !reason.is_empty()),
         version: None,
         uptime_seconds: info.map_or(0, |info| info.uptime_seconds),
         pid: info.map(|info| info.pid).filter(|pid| *pid != 0),
-        log: layout.log(&program.name),
+        log: layout.log(program),
         counters: BTreeMap::new(),
     };
     if !info.is_some_and(|info| matches!(info.state, ProcessState::Running | ProcessState::Starting)) {
         return status;
     }
-    match gates::ask(&program.gate, transport).await {
+    match gates::ask(gate, transport).await {
         Answer::Ready(_) => {
             status.state = "ready".to_string();
             status.reason = None;
@@ -206,7 +231,7 @@ async fn role_status(
             status.reason = Some(reason);
         }
     }
-    describe(&program.gate, &mut status, transport).await;
+    describe(gate, &mut status, transport).await;
     status
 }
 

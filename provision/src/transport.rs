@@ -9,10 +9,14 @@ pub mod remote;
 pub mod ssh;
 mod wire;
 
+use crate::derive::Gate;
 use crate::error::{Error, Result};
 use crate::facts::{HostFacts, Question};
+use crate::gates::Answer;
 use crate::inventory::Connection;
+use crate::layout::Layout;
 use crate::resolve::Host;
+use crate::status::{self, HostStatus};
 use async_trait::async_trait;
 use http::{Request, Response};
 pub use local::Local;
@@ -188,6 +192,28 @@ pub trait Lock: Send + Sync {}
 pub trait Transport: Send + Sync {
     /// Gathers the facts of the host, all but [`HostFacts::build`], in one round trip.
     async fn facts(&self, question: &Question) -> Result<HostFacts>;
+
+    /// Takes the lock of a run and gathers the facts under it, in one round trip. No lock where there is no place for it
+    /// yet: a bare host.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] with what the holder wrote.
+    async fn enter(&self, question: &Question, holder: &str) -> Result<(HostFacts, Option<Box<dyn Lock>>)> {
+        let path = Layout::new(&question.prefix).lock();
+        let place = path.parent().unwrap_or(&path);
+        // What may not be looked at counts as not there: the examination says what is wrong with it.
+        let lock = match self.resolve(place).await {
+            Ok(Some(_)) => Some(self.lock(&path, holder).await?),
+            _ => None,
+        };
+        Ok((self.facts(question).await?, lock))
+    }
+
+    /// Asks gates, each once, in one round trip.
+    async fn ask(&self, gates: &[Gate]) -> Result<Vec<Answer>>;
+
+    /// How the host's programs are, in one round trip.
+    async fn status(&self, question: &status::Question) -> Result<HostStatus>;
 
     /// Runs a command to its end.
     async fn run(&self, command: &Command) -> Result<Output> {

@@ -129,7 +129,7 @@ fn applied(cluster: &Cluster) -> HostFacts {
     let all = directories.iter().chain(&data).flat_map(|path| path.ancestors().map(Path::to_path_buf));
     HostFacts {
         directories: all.chain([layout.data()]).collect(),
-        secret: true,
+        secret: Some("0123456789abcdef".to_string()),
         files: files.iter().map(|file| (file.path.clone(), file.digest())).collect(),
         prefix_tools: ["nats-server", "supervisord", "supervisorctl"]
             .map(|name| (name.to_string(), Tool { path: layout.bin().join(name), version: (4, 3, 0) }))

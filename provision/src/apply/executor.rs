@@ -92,7 +92,7 @@ impl<'a> Executor<'a> {
 
     /// Opens the journal.
     pub(super) async fn begin(&self) -> Result<()> {
-        if let Some(step) = self.journal.interrupted().await? {
+        if let Some(step) = &self.facts.interrupted {
             let message = format!("the last run was cut off at {step}; this one goes on from there");
             self.sink.event(&Event::Note { host: Some(self.plan.host.clone()), message });
         }

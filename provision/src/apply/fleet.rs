@@ -3,16 +3,18 @@
 
 use super::build::{self, Built};
 use super::executor::Executor;
-use super::{Options, Report, Scope, examine, finished, lock, restrict};
-use crate::derive::Role;
+use super::{Options, Report, Scope, examine, finished, holder, judge, milliseconds, restrict};
+use crate::derive::{Gate, Role};
 use crate::error::{Error, HostFailure, Result};
-use crate::events::{Event, Silent, Sink};
+use crate::events::{Event, Outcome, Silent, Sink};
 use crate::facts::{self, BuildFacts, HostFacts};
+use crate::gates::Answer;
 use crate::inventory::{Diagnostic, SecretReference};
 use crate::layout::Layout;
 use crate::plan::{self, Action, Change, Plan, Step};
 use crate::resolve::{Cluster, Host};
 use crate::secret::Secret;
+use crate::supervisor::ProcessState;
 use crate::transport::{self, Local, Lock, Transport};
 use futures::{StreamExt, stream};
 use std::collections::BTreeSet;
@@ -216,7 +218,10 @@ pub(super) async fn run(
     }
     let prepared: Vec<_> = prepared.into_iter().map(|(_, prepared)| prepared).collect();
     run.secret = common_secret(cluster, &prepared).await?;
-    let changes = execute(&run, &prepared, &mut failures).await;
+    let changes = match settled(&run, &prepared).await {
+        true => 0,
+        false => execute(&run, &prepared, &mut failures).await,
+    };
     failures.verdict()?;
     sink.event(&finished(cluster, changes, started, options));
     Ok(Report { plans: prepared.into_iter().map(|prepared| prepared.plan).collect(), changes })
@@ -232,18 +237,28 @@ async fn prepare<'a>(
     let (cluster, options, sink, scope) = (run.cluster, run.options, run.sink, run.scope);
     let layout = Layout::of(host);
     let name = || Some(host.name.value.clone());
-    let state = layout.state();
-    // What may not be looked at counts as not there: the examination says what is wrong with it.
-    if !matches!(transport.resolve(&state).await, Ok(Some(_))) {
+    let (question, holder) = (facts::Question::of(host), holder(scope.command()));
+    let entered = async || {
+        let (facts, lock) = transport.enter(&question, &holder).await?;
+        let judged = judge(cluster, host, HostFacts { build: binaries.clone(), ..facts })?;
+        Ok::<_, Error>((judged, lock))
+    };
+    let (mut judged, mut lock) = entered().await?;
+    if lock.is_none() {
         if scope == Scope::StartOnly {
             return Err(Error::NotRunning { prefix: layout.prefix });
         }
-        // Nothing is touched on a host that is unfit; the lock needs a place.
-        examine(cluster, host, &*transport, binaries).await?;
-        transport.make_directory(&state, 0o755).await?;
+        // The lock needs a place, which a host gets only once it is known to be fit.
+        transport.make_directory(&layout.state(), 0o755).await?;
+        (judged, lock) = entered().await?;
     }
-    let lock = lock(&layout, scope.command(), &*transport).await?;
-    let (facts, warnings) = examine(cluster, host, &*transport, binaries).await?;
+    let Some(lock) = lock else {
+        return Err(Error::Internal(format!(
+            "{} was removed as soon as it was made",
+            layout.state().display()
+        )));
+    };
+    let (facts, warnings) = judged;
     for warning in warnings {
         sink.event(&Event::Warning { host: name(), message: warning.message });
     }
@@ -260,27 +275,85 @@ async fn prepare<'a>(
     Ok(Prepared { host, transport, layout, facts, plan, _lock: lock })
 }
 
-/// The secret that hosts of the cluster have already. Compared on every run: one made while a host was away is not that host's.
+/// The secret that hosts of the cluster have already. Compared on every run: one made while a host was away is not that
+/// host's.
 async fn common_secret(cluster: &Cluster, prepared: &[Prepared<'_>]) -> Result<OnceCell<Secret>> {
-    if prepared.len() < 2 || cluster.secret != SecretReference::Generate {
+    if cluster.secret != SecretReference::Generate {
         return Ok(OnceCell::new());
     }
-    let mut known: Option<(&Host, Secret)> = None;
-    for Prepared { host, transport, layout, .. } in prepared.iter().filter(|prepared| prepared.facts.secret) {
-        let secret = Secret::of_host(&layout.secret(), &**transport).await?;
-        match &known {
-            Some((first, other)) if *other != secret => {
-                let (first, second) = (&first.name.value, &host.name.value);
-                return Err(Error::Secret(format!(
-                    "hosts {first} and {second} have different ones; keep one of the files {}",
-                    layout.secret().display()
-                )));
-            }
-            Some(_) => {}
-            None => known = Some((host, secret)),
+    let having = || prepared.iter().filter(|prepared| prepared.facts.secret.is_some());
+    let Some(first) = having().next() else { return Ok(OnceCell::new()) };
+    if let Some(other) = having().find(|other| other.facts.secret != first.facts.secret) {
+        let (first_name, second_name) = (&first.host.name.value, &other.host.name.value);
+        return Err(Error::Secret(format!(
+            "hosts {first_name} and {second_name} have different ones; keep one of the files {}",
+            first.layout.secret().display()
+        )));
+    }
+    if having().count() == prepared.len() {
+        return Ok(OnceCell::new());
+    }
+    let secret = Secret::of_host(&first.layout.secret(), &*first.transport).await?;
+    Ok(OnceCell::new_with(Some(secret)))
+}
+
+/// Whether nothing is to be done anywhere, which one question a host tells; the steps of all hosts are told then. Otherwise
+/// nothing is, and the gates are asked again behind their steps.
+async fn settled(run: &Run<'_>, prepared: &[Prepared<'_>]) -> bool {
+    if prepared.iter().any(|prepared| prepared.facts.interrupted.is_some() || !runs_as_planned(prepared)) {
+        return false;
+    }
+    let started = Instant::now();
+    let asking = side_by_side(prepared, run.options.forks, |prepared| async move {
+        let gates: Vec<Gate> = prepared.plan.steps.iter().filter_map(gate_of).cloned().collect();
+        prepared.transport.ask(&gates).await.ok()
+    });
+    let details = asking.await.into_iter().map(|answers| {
+        let ready = answers?.into_iter().map(|answer| match answer {
+            Answer::Ready(detail) => Some(detail),
+            Answer::NotYet(_) => None,
+        });
+        ready.collect::<Option<Vec<String>>>()
+    });
+    let Some(details) = details.collect::<Option<Vec<_>>>() else { return false };
+    let milliseconds = milliseconds(started);
+    for (Prepared { plan, .. }, details) in prepared.iter().zip(details) {
+        for ((number, step), detail) in (1..).zip(&plan.steps).zip(details) {
+            let (host, id, title) = (plan.host.clone(), step.id.clone(), step.title.clone());
+            let of = plan.steps.len();
+            run.sink.event(&Event::StepStarted {
+                host: host.clone(),
+                step: id.clone(),
+                title: title.clone(),
+                number,
+                of,
+            });
+            let outcome = Outcome::Unchanged;
+            run.sink.event(&Event::StepFinished { host, step: id, title, outcome, milliseconds, detail });
         }
     }
-    Ok(known.map_or_else(OnceCell::new, |(_, secret)| OnceCell::new_with(Some(secret))))
+    true
+}
+
+/// Whether a plan has nothing but gates to be asked, of programs that run.
+fn runs_as_planned(prepared: &Prepared<'_>) -> bool {
+    let programs = prepared.facts.supervisor.as_ref().map(|supervisor| &supervisor.programs);
+    prepared.plan.steps.iter().all(|step| match &step.action {
+        Action::Program { program, change: Change::Keep } => programs
+            .and_then(|programs| programs.get(&program.name))
+            .is_some_and(|facts| facts.state == ProcessState::Running),
+        Action::Wait { .. } => true,
+        _ => false,
+    })
+}
+
+/// The gate of a step that changes nothing.
+fn gate_of(step: &Step) -> Option<&Gate> {
+    match &step.action {
+        Action::Program { program, .. } => Some(&program.gate),
+        Action::Wait { gate, .. } => Some(gate),
+        _ => None,
+    }
 }
 
 /// Executes the plans phase by phase; returns how many steps changed something.

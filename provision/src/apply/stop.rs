@@ -1,7 +1,7 @@
 //! Stopping: role by role over all hosts, in the reverse order of the start.
 
 use super::fleet::{Connection, Failures, side_by_side};
-use super::{Options, lock, programs};
+use super::{Options, holder, programs};
 use crate::derive::{self, Program, Role};
 use crate::error::{Error, Result};
 use crate::events::{Event, Sink};
@@ -66,7 +66,7 @@ impl<'a> Stopping<'a> {
         if transport.resolve(&layout.state()).await?.is_none() {
             return Err(Error::NotRunning { prefix: layout.prefix });
         }
-        let lock = lock(&layout, "stop", &*transport).await?;
+        let lock = transport.lock(&layout.lock(), &holder("stop")).await?;
         let (known, _) = derive::programs(cluster, host, &HostFacts::default());
         let supervisor = Supervisor::new(&*transport, layout.socket());
         let (mut running, mut stopped) = (Vec::new(), 0);

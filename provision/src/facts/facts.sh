@@ -95,7 +95,6 @@ for link in "$PREFIX"/bin/*; do
     [ -L "$link" ] && printf '%s\t%s\t%s\n' "${link##*/}" "$(readlink "$link")" "$(readlink -f "$link")"
 done | fact links
 find "$PREFIX" -maxdepth 3 -type d 2>/dev/null | fact directories
-find "$PREFIX/etc" -name cluster-secret -type f -size +0 -printf '%m\n' 2>/dev/null | fact secret
 # What the farms take already: path, KiB
 for path in $PATHS; do
     [ -d "$path" ] && du -sk "$path" 2>/dev/null

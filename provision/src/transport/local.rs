@@ -5,8 +5,11 @@ use super::{
     Chunk, Command, Lock, OUTPUT_MAX, OnLine, Output, Place, SERVICE_ENVIRONMENT, Stream, Transport,
     file_error,
 };
+use crate::derive::Gate;
 use crate::error::{Error, Result};
 use crate::facts::{self, HostFacts, Question};
+use crate::gates::{self, Answer};
+use crate::status::{self, HostStatus};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions, Permissions};
@@ -28,6 +31,14 @@ pub struct Local;
 impl Transport for Local {
     async fn facts(&self, question: &Question) -> Result<HostFacts> {
         facts::collect(question, self).await
+    }
+
+    async fn ask(&self, gates: &[Gate]) -> Result<Vec<Answer>> {
+        Ok(gates::ask_all(gates, self).await)
+    }
+
+    async fn status(&self, question: &status::Question) -> Result<HostStatus> {
+        Ok(status::of_host(question, self).await)
     }
 
     async fn run_lines(&self, command: &Command, on_line: OnLine<'_>) -> Result<Output> {

@@ -196,6 +196,14 @@ impl Server {
                         (Reply::Done, Vec::new())
                     })
                 }
+                Call::Enter { question, holder } => {
+                    let entered = file_call(async move { Local.enter(&question, &holder).await }).await;
+                    entered.and_then(|(facts, lock)| {
+                        let (reply, json) = (Reply::Entered { locked: lock.is_some() }, json(&facts)?);
+                        locked(&locks).extend(lock.map(|lock| (id, lock)));
+                        Ok((reply, json))
+                    })
+                }
                 call => act(id, call, payload, &out).await,
             };
             let (reply, payload) = match done {
@@ -223,11 +231,9 @@ async fn file_call<T: Send + 'static>(call: impl Future<Output = Result<T>> + Se
 
 async fn act(id: u64, call: Call, payload: Vec<u8>, out: &Out) -> Result<Answer> {
     match call {
-        Call::Facts(question) => {
-            let facts = Local.facts(&question).await?;
-            let json = serde_json::to_vec(&facts);
-            Ok((Reply::Facts, json.map_err(|error| Error::Internal(error.to_string()))?))
-        }
+        Call::Facts(question) => Ok((Reply::Facts, json(&Local.facts(&question).await?)?)),
+        Call::Ask(gates) => Ok((Reply::Answers(Local.ask(&gates).await?), Vec::new())),
+        Call::Status(question) => Ok((Reply::Status, json(&Local.status(&question).await?)?)),
         Call::Run { command, lines } => run(id, command.stdin(payload), lines, out).await,
         Call::Http(request) => {
             let response = Local.http(&request).await?;
@@ -235,6 +241,10 @@ async fn act(id: u64, call: Call, payload: Vec<u8>, out: &Out) -> Result<Answer>
         }
         call => file_call(on_file(call, payload)).await,
     }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(|error| Error::Internal(error.to_string()))
 }
 
 async fn run(id: u64, command: Command, lines: bool, out: &Out) -> Result<Answer> {

@@ -7,11 +7,15 @@ use super::http::{Request, Response};
 use super::local::digest_of;
 use super::wire::{CHUNK, Call, PAYLOAD_MAX, Reply};
 use super::{Chunk, Command, Lock, OnLine, Output, Place, Transport, file_error};
+use crate::derive::Gate;
 use crate::error::{Error, Result};
 use crate::facts::{HostFacts, Question};
+use crate::gates::Answer;
 use crate::resolve::Host;
+use crate::status::{self, HostStatus};
 use async_trait::async_trait;
 use channel::{Channel, Event, Holder, Pending};
+use serde::de::DeserializeOwned;
 use session::Session;
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -24,6 +28,8 @@ const GRACE: Duration = Duration::from_secs(15);
 const FILE: Duration = Duration::from_secs(60);
 /// Deadline of a call that reads or syncs a large file: 100 GB at 60 MB/s.
 const LARGE_FILE: Duration = Duration::from_secs(30 * 60);
+/// Deadline of questions to programs: each has a shorter one of its own.
+const GATES: Duration = Duration::from_secs(60);
 /// Deadline of the facts: the script's own is 60 s, and a stuck supervisord is asked several times.
 const FACTS: Duration = Duration::from_secs(180);
 
@@ -86,7 +92,7 @@ impl Ssh {
     }
 
     /// Makes a call that is one question and one answer.
-    async fn ask(&self, call: Call, payload: Vec<u8>, deadline: Duration) -> Result<(Reply, Vec<u8>)> {
+    async fn call(&self, call: Call, payload: Vec<u8>, deadline: Duration) -> Result<(Reply, Vec<u8>)> {
         let pending = self.channel.call(call, payload)?;
         self.within(deadline, self.end(pending, None)).await
     }
@@ -136,6 +142,15 @@ impl Ssh {
         self.on_host(Error::Internal(format!("an unexpected answer: {what}")))
     }
 
+    fn parsed<T: DeserializeOwned>(&self, json: &[u8]) -> Result<T> {
+        serde_json::from_slice(json).map_err(|error| self.nonsense(&error.to_string()))
+    }
+
+    /// The lock that a call takes. Made before the answer: a lock that was taken while we stopped waiting is given up, too.
+    fn lock_of(&self, pending: &Pending<'_>) -> Box<dyn Lock> {
+        Box::new(HostLock { _holder: self.channel.holder(pending.id) })
+    }
+
     async fn run_with(&self, command: &Command, on_line: Option<OnLine<'_>>) -> Result<Output> {
         let call = Call::Run { command: command.clone(), lines: on_line.is_some() };
         let pending = self.channel.call(call, command.stdin.clone())?;
@@ -151,7 +166,7 @@ impl Ssh {
 
     /// A call that has nothing to say.
     async fn order(&self, call: Call, payload: &[u8]) -> Result<()> {
-        match self.ask(call, payload.to_vec(), FILE).await? {
+        match self.call(call, payload.to_vec(), FILE).await? {
             (Reply::Done, _) => Ok(()),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
@@ -184,10 +199,32 @@ impl Ssh {
 #[async_trait]
 impl Transport for Ssh {
     async fn facts(&self, question: &Question) -> Result<HostFacts> {
-        match self.ask(Call::Facts(question.clone()), Vec::new(), FACTS).await? {
-            (Reply::Facts, json) => {
-                serde_json::from_slice(&json).map_err(|error| self.nonsense(&error.to_string()))
-            }
+        match self.call(Call::Facts(question.clone()), Vec::new(), FACTS).await? {
+            (Reply::Facts, json) => self.parsed(&json),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn enter(&self, question: &Question, holder: &str) -> Result<(HostFacts, Option<Box<dyn Lock>>)> {
+        let call = Call::Enter { question: question.clone(), holder: holder.to_string() };
+        let pending = self.channel.call(call, Vec::new())?;
+        let lock = self.lock_of(&pending);
+        match self.within(FACTS, self.end(pending, None)).await? {
+            (Reply::Entered { locked }, json) => Ok((self.parsed(&json)?, locked.then_some(lock))),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn ask(&self, gates: &[Gate]) -> Result<Vec<Answer>> {
+        match self.call(Call::Ask(gates.to_vec()), Vec::new(), GATES).await? {
+            (Reply::Answers(answers), _) if answers.len() == gates.len() => Ok(answers),
+            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+        }
+    }
+
+    async fn status(&self, question: &status::Question) -> Result<HostStatus> {
+        match self.call(Call::Status(question.clone()), Vec::new(), GATES).await? {
+            (Reply::Status, json) => self.parsed(&json),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
     }
@@ -201,7 +238,7 @@ impl Transport for Ssh {
     }
 
     async fn http(&self, request: &Request) -> Result<Response> {
-        match self.ask(Call::Http(request.clone()), Vec::new(), request.deadline + GRACE).await? {
+        match self.call(Call::Http(request.clone()), Vec::new(), request.deadline + GRACE).await? {
             (Reply::Response { status }, body) => Ok(Response { status, body }),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
         }
@@ -209,7 +246,7 @@ impl Transport for Ssh {
 
     async fn read(&self, path: &Path, limit: u64) -> Result<Option<Vec<u8>>> {
         let call = Call::Read { path: path.to_path_buf(), limit: limit.min(PAYLOAD_MAX as u64) };
-        match self.ask(call, Vec::new(), FILE).await? {
+        match self.call(call, Vec::new(), FILE).await? {
             (Reply::Absent, _) => Ok(None),
             (Reply::Bytes, bytes) => Ok(Some(bytes)),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
@@ -219,7 +256,7 @@ impl Transport for Ssh {
     async fn read_from(&self, path: &Path, offset: u64, limit: u64) -> Result<Option<Chunk>> {
         let limit = limit.min(PAYLOAD_MAX as u64);
         let call = Call::ReadFrom { path: path.to_path_buf(), offset, limit };
-        match self.ask(call, Vec::new(), FILE).await? {
+        match self.call(call, Vec::new(), FILE).await? {
             (Reply::Absent, _) => Ok(None),
             (Reply::Chunk { size, identity }, bytes) => Ok(Some(Chunk { bytes, size, identity })),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
@@ -243,7 +280,7 @@ impl Transport for Ssh {
     }
 
     async fn resolve(&self, path: &Path) -> Result<Option<PathBuf>> {
-        match self.ask(Call::Resolve { path: path.to_path_buf() }, Vec::new(), FILE).await? {
+        match self.call(Call::Resolve { path: path.to_path_buf() }, Vec::new(), FILE).await? {
             (Reply::Absent, _) => Ok(None),
             (Reply::Path(path), _) => Ok(Some(path)),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
@@ -274,7 +311,7 @@ impl Transport for Ssh {
     }
 
     async fn digest(&self, path: &Path) -> Result<Option<String>> {
-        match self.ask(Call::Digest { path: path.to_path_buf() }, Vec::new(), LARGE_FILE).await? {
+        match self.call(Call::Digest { path: path.to_path_buf() }, Vec::new(), LARGE_FILE).await? {
             (Reply::Absent, _) => Ok(None),
             (Reply::Digest(digest), _) => Ok(Some(digest)),
             (other, _) => Err(self.nonsense(&format!("{other:?}"))),
@@ -284,10 +321,9 @@ impl Transport for Ssh {
     async fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>> {
         let call = Call::Lock { path: path.to_path_buf(), holder: holder.to_string() };
         let pending = self.channel.call(call, Vec::new())?;
-        // Made before the answer: a lock that was taken while we stopped waiting is given up, too.
-        let lock = HostLock { _holder: self.channel.holder(pending.id) };
+        let lock = self.lock_of(&pending);
         self.within(FILE, self.end(pending, None)).await?;
-        Ok(Box::new(lock))
+        Ok(lock)
     }
 }
 

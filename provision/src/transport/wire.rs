@@ -9,8 +9,11 @@
 
 use super::http::Request;
 use super::{Command, Stream};
+use crate::derive::Gate;
 use crate::error::Error;
 use crate::facts::Question;
+use crate::gates::Answer;
+use crate::status;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind};
@@ -18,7 +21,7 @@ use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Version of all of this; raised with every change, since both ends are the same executable as a rule.
-pub(super) const PROTOCOL: u32 = 1;
+pub(super) const PROTOCOL: u32 = 2;
 /// Longest header, in bytes.
 pub(super) const HEADER_MAX: usize = 1 << 20;
 /// Longest payload, in bytes.
@@ -81,6 +84,12 @@ pub(super) enum ToControl {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Call {
     Facts(Question),
+    Enter {
+        question: Question,
+        holder: String,
+    },
+    Ask(Vec<Gate>),
+    Status(status::Question),
     /// Payload: what the command reads. With `lines` its lines are told as they come.
     Run {
         command: Command,
@@ -142,6 +151,13 @@ pub(super) enum Reply {
     Absent,
     /// Payload: [`crate::facts::HostFacts`] as JSON.
     Facts,
+    /// Payload: as of `Facts`; and whether the lock was taken.
+    Entered {
+        locked: bool,
+    },
+    Answers(Vec<Answer>),
+    /// Payload: [`crate::status::HostStatus`] as JSON.
+    Status,
     /// Payload: `stdout` bytes of standard output, then standard error.
     Output {
         status: String,
