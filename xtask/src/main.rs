@@ -21,12 +21,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Run the tests: installs the servers they need under target/tools, then calls nextest, or cargo test without it
+    /// Run the tests: installs the servers they need under target/tools, then calls nextest, or cargo test without it. Those
+    /// that compare with the reference run on every code path of this machine first (AUTONOMYS_SIMD limits them to one)
     Test {
-        /// Only the conformance tests, on every code path that this machine has (AUTONOMYS_SIMD limits them to one)
+        /// Only the conformance tests
         #[arg(long)]
         vectors: bool,
-        /// Passed on to the test runner: a filter, --no-capture, …
+        /// Passed on to the test runner: a filter, --no-capture, …; without any, everything is run
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
@@ -172,11 +173,12 @@ fn in_namespaces(namespaces: &[&str], command: &[&str]) -> Result<(), String> {
 fn test(vectors: bool, arguments: &[String]) -> Result<()> {
     tools()?;
     let left_out = left_out(vectors);
-    if vectors && env::var_os("AUTONOMYS_SIMD").is_none() {
+    let everything = vectors || arguments.is_empty();
+    if everything && env::var_os("AUTONOMYS_SIMD").is_none() {
         for simd in Simd::ALL.into_iter().filter(|simd| simd.is_available() && *simd < Simd::best()) {
             // The live string brings no other code: the fastest path is enough for it.
             let left_out = [&left_out[..], &[LIVE_VECTORS]].concat();
-            let mut command = run_tests(vectors, &left_out, arguments, &WITH_CODE_PATHS);
+            let mut command = run_tests(true, &left_out, arguments, &WITH_CODE_PATHS);
             command.env("AUTONOMYS_SIMD", simd.name());
             eprintln!("The conformance tests on the code path {}:", simd.name());
             run(command)?;

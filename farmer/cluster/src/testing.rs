@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
@@ -52,11 +54,33 @@ pub fn nats_server_binary() -> PathBuf {
         })
 }
 
-fn free_port() -> u16 {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-        .and_then(|listener| listener.local_addr())
+/// A loopback address that nobody listens on, for a server that is about to be started.
+///
+/// The port lies below the range that the system takes ports of outgoing connections from, so none of those can take it
+/// before the server does; processes start at different ones.
+///
+/// # Panics
+/// When no port is free.
+pub fn free_address() -> SocketAddr {
+    static TAKEN: AtomicU16 = AtomicU16::new(0);
+    let span = PORTS.end - PORTS.start;
+    let start = PORTS_PER_PROCESS * (std::process::id() % u32::from(span / PORTS_PER_PROCESS)) as u16;
+    let candidates = std::iter::repeat_with(|| TAKEN.fetch_add(1, Ordering::Relaxed));
+    candidates
+        .take(PORTS.len())
+        .map(|taken| PORTS.start + (start + taken % span) % span)
+        .map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+        .find(|address| TcpListener::bind(address).is_ok())
         .expect("a loopback port is free")
-        .port()
+}
+
+/// Below `net.ipv4.ip_local_port_range`, as Linux has it by default, and above what known servers listen on.
+const PORTS: Range<u16> = 12_000..32_000;
+/// Far more than one test needs.
+const PORTS_PER_PROCESS: u16 = 64;
+
+fn free_port() -> u16 {
+    free_address().port()
 }
 
 impl NatsServer {

@@ -7,6 +7,7 @@ mod farm;
 mod support;
 
 use archiving::{Kzg, Srs, verify_piece};
+use cluster::testing::free_address;
 use dev_node::{DevStats, Seal};
 use farm::Farm;
 use farming::identity::is_reward_signature_valid;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use support::{Process, free_address, http_call};
+use support::{Process, http_call};
 
 /// A machine with other work to do archives a segment in minutes.
 const LONG: Duration = Duration::from_secs(400);

@@ -7,6 +7,7 @@ mod farm;
 mod support;
 
 use archiving::{Kzg, Srs};
+use cluster::testing::free_address;
 use dev_node::DevStats;
 use farm::Farm;
 use node::{Error, NodeClient, Options};
@@ -17,7 +18,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{Process, free_address};
+use support::Process;
 
 /// A machine with other work to do archives a segment in minutes.
 const LONG: Duration = Duration::from_secs(400);

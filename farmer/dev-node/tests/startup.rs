@@ -3,11 +3,12 @@
 
 mod support;
 
+use cluster::testing::free_address;
 use serde_json::json;
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
-use support::{Process, free_address, http_call, wait_for_rpc};
+use support::{Process, http_call, wait_for_rpc};
 
 const WAIT: Duration = Duration::from_secs(60);
 

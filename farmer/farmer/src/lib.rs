@@ -7,7 +7,7 @@ pub mod cli;
 pub mod export;
 pub mod logging;
 pub mod metrics;
-pub mod program;
+mod program;
 pub mod roles;
 pub mod shutdown;
 pub mod status;

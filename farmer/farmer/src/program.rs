@@ -13,7 +13,7 @@ const NO_RUNTIME: u8 = 71;
 const BLOCKING_WORK: Duration = Duration::from_secs(2);
 
 /// Runs a program to its end; its error is logged, and `exit_code` gives the exit status for it.
-pub fn run<F, E>(
+pub(crate) fn run<F, E>(
     log_format: LogFormat,
     program: impl FnOnce(Shutdown) -> F,
     exit_code: impl FnOnce(&E) -> u8,

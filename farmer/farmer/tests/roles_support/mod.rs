@@ -3,6 +3,8 @@
 
 pub mod small_disk;
 
+pub use cluster::testing::free_address;
+
 use cluster::ClusterClient;
 use cluster::client::Serving;
 use cluster::contract::{FarmerAppInfoRequest, IdentifyRequest, InstanceId, MemberState, MemberStatus, Role};
@@ -11,7 +13,7 @@ use primitives::{Blake3Hash, FarmerAppInfo, FarmerProtocolInfo, HistorySize};
 use serde_json::Value;
 use std::future::ready;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -203,11 +205,6 @@ impl Drop for RoleProcess {
             eprintln!("{}:\n{}", self.log.display(), lines[lines.len().saturating_sub(40)..].join("\n"));
         }
     }
-}
-
-/// An address that nobody listens on.
-pub fn free_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Answers what a joining role asks of a controller, and nothing else.
