@@ -1,12 +1,9 @@
 //! The command line. One definition feeds parsing, `--help` and the man pages.
 
 use crate::logging::LogFormat;
-use crate::roles::{self, Error};
-use crate::{program, util};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::time::Duration;
 
 pub mod items;
@@ -36,18 +33,6 @@ pub enum Command {
     Cluster(ClusterArguments),
     /// Ask, direct or measure a running cluster; look after farms and stores
     Util(UtilArguments),
-}
-
-/// Runs the command line of this process: all of `autonomys-farmer`.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let run = |shutdown| async {
-        match cli.command {
-            Command::Cluster(arguments) => roles::run(arguments, shutdown).await,
-            Command::Util(arguments) => util::run(arguments, shutdown).await,
-        }
-    };
-    program::run(cli.log_format, run, Error::exit_code)
 }
 
 /// Where the cluster's NATS is and which cluster is meant.

@@ -7,7 +7,8 @@ pub mod cli;
 pub mod export;
 pub mod logging;
 pub mod metrics;
-mod program;
+#[cfg(not(test))]
+pub mod program;
 pub mod roles;
 pub mod shutdown;
 pub mod status;

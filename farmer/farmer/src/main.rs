@@ -1,5 +1,5 @@
 //! `autonomys-farmer`: the roles of an Autonomys farming cluster.
 
 fn main() -> std::process::ExitCode {
-    farmer::cli::main()
+    farmer::program::farmer()
 }

@@ -1,13 +1,10 @@
 //! The command line of the exporter.
 
-use super::ExportError;
 use crate::cli::SrsArguments;
 use crate::logging::LogFormat;
-use crate::program;
 use clap::Parser;
 use primitives::BlockNumber;
 use std::path::PathBuf;
-use std::process::ExitCode;
 
 const LONG_ABOUT: &str = "\
 Makes all pieces of the history from a node's blocks and writes them into a store that a full-piece-sharded-cache serves \
@@ -39,12 +36,6 @@ Examples:
 
 Exit status: 0 all is exported; 75 stopped by a signal, run it again; 69 the source cannot be had (not reachable, locked, \
 pruned); 65 the source or the store is damaged or lies; 78 something on the command line does not fit; 74 the disk fails.";
-
-/// Runs the command line of this process: all of `autonomys-export-piece`.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
-    program::run(cli.log_format, |shutdown| super::run(cli, shutdown), ExportError::exit_code)
-}
 
 /// Makes all pieces of the history from a node's blocks, into a store that a full-piece-sharded-cache serves
 #[derive(Debug, Parser)]

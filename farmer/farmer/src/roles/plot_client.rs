@@ -34,7 +34,6 @@ use chain::ChainFeed;
 use cluster::ClusterClient;
 use cluster::contract::{ProofWantedRequest, RewardSigningBroadcast, SlotBroadcast};
 use cluster::transfer::Credentials;
-use futures::future::BoxFuture;
 use handle::FarmHandle;
 use metrics::Metrics;
 use parking_lot::Mutex;
@@ -74,19 +73,9 @@ pub struct Surroundings {
 
 /// Farms until the shutdown.
 ///
-/// A boxed future, so that all of the role is compiled once, in this crate, and not in every binary that polls it.
-///
 /// # Errors
 /// When the arguments cannot be used, or no farm can be opened.
-pub fn serve<'a>(
-    context: &'a RoleContext,
-    arguments: &'a PlotClientArguments,
-    surroundings: Surroundings,
-) -> BoxFuture<'a, Result<(), Error>> {
-    Box::pin(serve_until_shutdown(context, arguments, surroundings))
-}
-
-async fn serve_until_shutdown(
+pub async fn serve(
     context: &RoleContext,
     arguments: &PlotClientArguments,
     surroundings: Surroundings,

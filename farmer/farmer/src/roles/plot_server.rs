@@ -21,7 +21,6 @@ use cluster::ClusterClient;
 use cluster::transfer::{Credentials, ItemType, ServerOptions, TransferPool, TransferServer};
 use desk::Desk;
 use farming::encoding::SectorEncoder;
-use futures::future::BoxFuture;
 use metrics::Metrics;
 use serve::Window;
 use spool::{Spool, SpoolError, SpooledSector};
@@ -61,19 +60,9 @@ pub struct Surroundings {
 
 /// Serves until the shutdown.
 ///
-/// A boxed future, so that all of the role is compiled once, in this crate, and not in every binary that polls it.
-///
 /// # Errors
 /// When the spool or the port cannot be used.
-pub fn serve<'a>(
-    context: &'a RoleContext,
-    arguments: &'a PlotServerArguments,
-    surroundings: Surroundings,
-) -> BoxFuture<'a, Result<(), Error>> {
-    Box::pin(serve_until_shutdown(context, arguments, surroundings))
-}
-
-async fn serve_until_shutdown(
+pub async fn serve(
     context: &RoleContext,
     arguments: &PlotServerArguments,
     surroundings: Surroundings,

@@ -14,7 +14,6 @@ use bench::Bench;
 use cluster::ClusterClient;
 use cluster::contract::{InstanceId, ProofWantedRequest, ProveError, ProveRequest, clip};
 use farming::proving::{CpuProver, ProofInput};
-use futures::future::BoxFuture;
 use parity_scale_codec::DecodeAll;
 use primitives::Solution;
 use prometheus_client::metrics::counter::Counter;
@@ -83,20 +82,9 @@ pub async fn run(context: RoleContext, arguments: ProofServerArguments) -> Resul
 
 /// Makes proofs until the shutdown.
 ///
-/// A boxed future, so that all of the role is compiled once, in this crate, and not in every binary that polls it.
-///
 /// # Errors
 /// When the connection is closed.
-pub fn serve<'a>(
-    context: &'a RoleContext,
-    arguments: &'a ProofServerArguments,
-    client: &'a ClusterClient,
-    kzg: Kzg,
-) -> BoxFuture<'a, Result<(), Error>> {
-    Box::pin(serve_until_shutdown(context, arguments, client, kzg))
-}
-
-async fn serve_until_shutdown(
+pub async fn serve(
     context: &RoleContext,
     arguments: &ProofServerArguments,
     client: &ClusterClient,
