@@ -1,5 +1,7 @@
 //! Rules over the whole inventory, checked before any host is touched. Pure.
 
+mod cpus;
+
 use crate::inventory::{Connection, Diagnostic, Severity, Span};
 use crate::resolve::{Cluster, FarmSpace, Host};
 use primitives::ss58;
@@ -65,6 +67,7 @@ pub fn check(cluster: &Cluster) -> Vec<Diagnostic> {
         check_nats(host, &mut findings);
         check_paths(host, &mut findings);
         check_plot_servers(host, &mut findings);
+        cpus::check(host, &mut findings);
     }
     findings.sort_by_key(|finding| finding.labels.first().map(|label| label.span.start));
     findings

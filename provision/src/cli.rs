@@ -3,12 +3,13 @@
 use crate::apply::{self, Options};
 use crate::error::{Error, ExitCode, HostFailure, Result};
 use crate::events::Event;
-use crate::facts::HostFacts;
+use crate::facts::{BuildFacts, HostFacts};
+use crate::inventory::Source;
 use crate::layout::Layout;
 use crate::output::{Form, Output};
 use crate::resolve::{Cluster, Host, Overrides};
 use crate::transport::{self, Local, Transport, file_error};
-use crate::{derive, logs, render, status};
+use crate::{derive, explain, logs, render, status};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -73,6 +74,14 @@ enum Command {
     Check(Target),
     /// Show what apply would do; touches nothing
     Plan(Target),
+    /// Why a host's programs run where they run: GPU, cores, memory, ports, sectors, each with what decided it
+    Explain {
+        /// The host
+        #[arg(value_name = "HOST")]
+        host: String,
+        #[command(flatten)]
+        target: Target,
+    },
     /// Build, install and start what is missing, and wait until the cluster farms
     Apply {
         #[command(flatten)]
@@ -164,6 +173,10 @@ async fn interrupted() {
 }
 
 fn load(target: &Target, output: &Output) -> Result<Cluster> {
+    load_with_source(target, output).map(|(cluster, _)| cluster)
+}
+
+fn load_with_source(target: &Target, output: &Output) -> Result<(Cluster, Source)> {
     let overrides = Overrides {
         prefix: target.prefix.as_deref().map(absolute).transpose()?,
         port_offset: target.port_offset,
@@ -173,7 +186,7 @@ fn load(target: &Target, output: &Output) -> Result<Cluster> {
     };
     let (cluster, source, findings) = apply::load(&target.inventory, &overrides)?;
     output.findings(&findings, &source);
-    Ok(cluster)
+    Ok((cluster, source))
 }
 
 fn absolute(path: &std::path::Path) -> Result<PathBuf> {
@@ -207,6 +220,7 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
             let planned = apply::plan_only(&cluster, connections, target.forks).await?;
             output.plans(&planned.into_iter().map(|(plan, _)| plan).collect::<Vec<_>>());
         }
+        Command::Explain { host, target } => explain_host(&host, &target, output).await?,
         Command::Apply { target, run } => {
             let cluster = load(&target, output)?;
             let connections = apply::connect(&cluster, target.forks).await;
@@ -263,6 +277,23 @@ async fn check(target: &Target, output: &Output) -> Result<()> {
     let text =
         format!("{}: no problem found; `plan` shows what apply would do\n", target.inventory.display());
     output.result(&serde_json::json!({"problems": 0, "warnings": count}), &text);
+    Ok(())
+}
+
+async fn explain_host(name: &str, target: &Target, output: &Output) -> Result<()> {
+    let (cluster, source) = load_with_source(target, output)?;
+    let Some(host) = cluster.hosts.iter().find(|host| host.name.value == name) else {
+        let known: Vec<_> = cluster.hosts.iter().map(|host| host.name.value.as_str()).collect();
+        let problem = crate::error::Problem {
+            code: "unknown-host",
+            message: format!("there is no host `{name}` in {}", target.inventory.display()),
+            hint: format!("hosts are {}", known.join(", ")),
+        };
+        return Err(Error::Check { problems: vec![problem] });
+    };
+    let transport = transport::connect(host).await?;
+    let facts = crate::facts::gather(host, &*transport, &BuildFacts::default()).await?;
+    output.explanation(&explain::explain(&cluster, host, &facts, &source));
     Ok(())
 }
 

@@ -1,9 +1,13 @@
 //! What follows from a cluster and the facts of a host: its programs, in the order of their start, and which CPUs
 //! each plot-server gets. Pure.
 
+pub mod farms;
+pub mod placement;
+
 use crate::facts::HostFacts;
 use crate::layout::{Layout, MARKER_VARIABLE};
 use crate::resolve::{Cache, Cluster, FarmSpace, Host};
+pub use placement::{Placements, placements};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -131,13 +135,13 @@ pub struct Program {
     pub ready_seconds: u64,
 }
 
-/// CPUs and memory of one plot-server.
+/// CPUs that a program is bound to; its memory is taken from their NUMA nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Affinity {
-    /// NUMA node.
-    pub node: u32,
-    /// CPU list for `numactl -C`.
-    pub cpus: String,
+    /// The NUMA nodes of the CPUs.
+    pub nodes: Vec<u32>,
+    /// CPUs for `numactl -C`.
+    pub cpus: BTreeSet<u32>,
 }
 
 /// The programs of a host in the order of their start, and what is to be said about how they were derived.
@@ -150,12 +154,12 @@ pub fn programs(cluster: &Cluster, host: &Host, facts: &HostFacts) -> (Vec<Progr
         programs.extend(derive.node());
     }
     if let Some(plotter) = &host.plotter {
-        let (affinities, note) = affinities(plotter.plot_servers.len(), facts);
-        notes.extend(note);
-        programs.extend(derive.caches());
-        programs.extend(derive.plot_servers(&affinities, facts));
+        let placements = placements(plotter, facts);
+        programs.extend(derive.caches(&placements, facts));
+        programs.extend(derive.plot_servers(&placements, facts));
+        notes.extend(placements.notes);
     }
-    programs.extend(derive.plot_client());
+    programs.extend(derive.plot_client(facts));
     (programs, notes)
 }
 
@@ -252,9 +256,7 @@ impl Derive<'_> {
             vec![],
             180,
         );
-        if let Some(gpu) = node.proof_server.gpu {
-            proof_server.environment.insert("CUDA_VISIBLE_DEVICES".to_string(), gpu.value.to_string());
-        }
+        see_gpu(&mut proof_server, node.proof_server.gpu.map(|gpu| gpu.value));
         vec![
             self.program("nats-server", Role::NatsServer, nats, Gate::Nats { address: monitor }, 30),
             self.program(
@@ -305,7 +307,7 @@ impl Derive<'_> {
         command
     }
 
-    fn caches(&self) -> Vec<Program> {
+    fn caches(&self, placements: &Placements, facts: &HostFacts) -> Vec<Program> {
         let plotter = self.host.plotter.as_ref().expect("called for plotters only");
         let arguments = |cache: &Cache| {
             let size = cache.size.map_or(String::new(), |size| format!(",size={}", size.value));
@@ -313,7 +315,7 @@ impl Derive<'_> {
             vec![path, "--listen".to_string(), self.address(cache.port.value).to_string()]
         };
         let (sharded, full) = (&plotter.sharded_cache, &plotter.full_piece_cache);
-        vec![
+        let mut caches = vec![
             self.role(
                 "autonomys-sharded-cache",
                 Role::ShardedCache,
@@ -328,14 +330,19 @@ impl Derive<'_> {
                 arguments(full),
                 300,
             ),
-        ]
+        ];
+        let affinities = [&placements.sharded_cache, &placements.full_piece_cache];
+        for (cache, affinity) in caches.iter_mut().zip(affinities) {
+            bind(cache, affinity.value.as_ref(), facts);
+        }
+        caches
     }
 
-    fn plot_servers(&self, affinities: &[Affinity], facts: &HostFacts) -> Vec<Program> {
+    fn plot_servers(&self, placements: &Placements, facts: &HostFacts) -> Vec<Program> {
         let plotter = self.host.plotter.as_ref().expect("called for plotters only");
-        let servers = plotter.plot_servers.iter().enumerate();
+        let servers = plotter.plot_servers.iter().zip(&placements.plot_servers).enumerate();
         servers
-            .map(|(index, server)| {
+            .map(|(index, (server, placement))| {
                 let arguments = vec![
                     "--priority-cache".to_string(),
                     "--listen-port".to_string(),
@@ -345,35 +352,31 @@ impl Derive<'_> {
                 let name = format!("autonomys-plot-server-{index}");
                 let mut program =
                     self.role(&name, Role::PlotServer, server.metrics_port.value, arguments, 180);
-                // Where the inventory names none, each takes the one of its place.
-                let gpu = server.gpu.map(|gpu| gpu.value).or_else(|| facts.gpus.iter().nth(index).copied());
-                if let Some(gpu) = gpu {
-                    program.environment.insert("CUDA_VISIBLE_DEVICES".to_string(), gpu.to_string());
-                }
-                if let Some(concurrency) = server.gpu_concurrency {
+                see_gpu(&mut program, placement.gpu.value);
+                if let Some(concurrency) = placement.gpu_concurrency.value {
                     program.environment.insert("GPU_CONCURRENCY".to_string(), concurrency.to_string());
                 }
-                if let (Some(affinity), Some(numactl)) = (affinities.get(index), &facts.numactl) {
-                    let prefix = crate::render::numactl(numactl, affinity);
-                    program.command.splice(0..0, prefix);
-                }
+                bind(&mut program, placement.affinity.value.as_ref(), facts);
                 program
             })
             .collect()
     }
 
-    fn plot_client(&self) -> Option<Program> {
+    fn plot_client(&self, facts: &HostFacts) -> Option<Program> {
         let storage = self.host.storage.as_ref()?;
         let mut arguments = vec!["--reward-address".to_string(), self.cluster.reward_address.value.clone()];
         if let Some(delay) = storage.new_segment_delay_max_s {
             arguments.extend(["--new-segment-delay-max".to_string(), delay.value.to_string()]);
         }
-        arguments.extend(storage.farms.iter().map(|farm| {
+        let fitting = farms::fitting(self.cluster, self.host, facts);
+        arguments.extend(storage.farms.iter().zip(fitting).filter_map(|(farm, fitting)| {
             let path = farm.path.value.display();
-            match farm.space.value {
+            Some(match farm.space.value {
                 FarmSpace::Sectors(sectors) => format!("path={path},sectors={sectors}"),
                 FarmSpace::Bytes(bytes) => format!("path={path},size={bytes}"),
-            }
+                // Of a disk that is not there the check tells.
+                FarmSpace::Max => format!("path={path},sectors={}", fitting.value?),
+            })
         }));
         Some(self.role("autonomys-plot-client", Role::PlotClient, storage.metrics_port.value, arguments, 300))
     }
@@ -388,119 +391,17 @@ pub fn final_gate(cluster: &Cluster, host: &Host) -> Option<Gate> {
     Some(Gate::FirstSolution { rpc, plot_client })
 }
 
-/// Gives each of `servers` plot-servers whole physical cores (with their SMT siblings) of one NUMA node, disjoint from
-/// its neighbours'. Empty with a single node or without numactl; the text says why.
-fn affinities(servers: usize, facts: &HostFacts) -> (Vec<Affinity>, Option<String>) {
-    let nodes: Vec<_> = facts.numa_nodes.iter().filter(|node| !node.cpus.is_empty()).collect();
-    if nodes.len() < 2 {
-        return (Vec::new(), Some("one NUMA node: plot-servers run without numactl".to_string()));
+/// Shows a program one GPU. CUDA counts the fastest first if it is not told to count as nvidia-smi and the kernel do.
+fn see_gpu(program: &mut Program, gpu: Option<u16>) {
+    if let Some(gpu) = gpu {
+        program.environment.insert("CUDA_DEVICE_ORDER".to_string(), "PCI_BUS_ID".to_string());
+        program.environment.insert("CUDA_VISIBLE_DEVICES".to_string(), gpu.to_string());
     }
-    if facts.numactl.is_none() {
-        let note = format!(
-            "{} NUMA nodes but numactl is not installed: plot-servers run without it, which costs speed; install the \
-             package `numactl` and apply again",
-            nodes.len()
-        );
-        return (Vec::new(), Some(note));
-    }
-    let count = nodes.len();
-    let on_node = |node: usize| (0..servers).filter(move |server| server % count == node);
-    let mut affinities = vec![None; servers];
-    for (index, node) in nodes.iter().enumerate() {
-        let cores = physical_cores(&node.cpus, facts);
-        let sharing = on_node(index).count();
-        for (place, server) in on_node(index).enumerate() {
-            // Fewer cores than plot-servers: they share the node rather than get none.
-            let (first, last) = match cores.len() / sharing.max(1) {
-                0 => (0, cores.len()),
-                share => {
-                    (place * share, if place + 1 == sharing { cores.len() } else { (place + 1) * share })
-                }
-            };
-            let cpus: BTreeSet<u32> = cores[first..last].iter().flatten().copied().collect();
-            affinities[server] = Some(Affinity { node: node.node, cpus: cpu_list(&cpus) });
-        }
-    }
-    let note = format!("plot-servers are bound with numactl over {} NUMA nodes", nodes.len());
-    (affinities.into_iter().flatten().collect(), Some(note))
 }
 
-/// The on-line CPUs of a node, grouped into physical cores.
-fn physical_cores(cpus: &BTreeSet<u32>, facts: &HostFacts) -> Vec<BTreeSet<u32>> {
-    let mut cores: Vec<BTreeSet<u32>> = Vec::new();
-    for cpu in cpus.intersection(&facts.cpus_online) {
-        if cores.iter().any(|core| core.contains(cpu)) {
-            continue;
-        }
-        let siblings = facts.siblings.get(cpu).map(|siblings| siblings & &facts.cpus_online);
-        cores.push(
-            siblings.filter(|siblings| siblings.contains(cpu)).unwrap_or_else(|| BTreeSet::from([*cpu])),
-        );
-    }
-    cores
-}
-
-/// The kernel's notation: `0-23,96-119`.
-fn cpu_list(cpus: &BTreeSet<u32>) -> String {
-    let mut ranges: Vec<(u32, u32)> = Vec::new();
-    for &cpu in cpus {
-        match ranges.last_mut() {
-            Some((_, last)) if *last + 1 == cpu => *last = cpu,
-            _ => ranges.push((cpu, cpu)),
-        }
-    }
-    let shown = ranges.iter().map(|(first, last)| match first == last {
-        true => first.to_string(),
-        false => format!("{first}-{last}"),
-    });
-    shown.collect::<Vec<_>>().join(",")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::facts::{NumaNode, parse_cpus};
-    use std::path::PathBuf;
-
-    /// The guides' plotter: 96 cores with SMT on two nodes, N and N+96 being siblings.
-    fn guide_plotter() -> HostFacts {
-        HostFacts {
-            numactl: Some(PathBuf::from("/usr/bin/numactl")),
-            cpus_online: parse_cpus("0-191"),
-            numa_nodes: vec![
-                NumaNode { node: 0, cpus: parse_cpus("0-47,96-143") },
-                NumaNode { node: 1, cpus: parse_cpus("48-95,144-191") },
-            ],
-            siblings: (0..192).map(|cpu| (cpu, BTreeSet::from([cpu % 96, cpu % 96 + 96]))).collect(),
-            ..HostFacts::default()
-        }
-    }
-
-    #[test]
-    fn the_guides_machine_is_split_as_it_should_have_been() {
-        let (affinities, _) = affinities(4, &guide_plotter());
-        let lists: Vec<_> =
-            affinities.iter().map(|affinity| (affinity.node, affinity.cpus.as_str())).collect();
-        assert_eq!(
-            lists,
-            [(0, "0-23,96-119"), (1, "48-71,144-167"), (0, "24-47,120-143"), (1, "72-95,168-191")]
-        );
-    }
-
-    #[test]
-    fn one_node_or_no_numactl_is_said() {
-        let (none, note) = affinities(1, &HostFacts::default());
-        assert!(none.is_empty() && note.is_some_and(|note| note.contains("one NUMA node")));
-        let facts = HostFacts { numactl: None, ..guide_plotter() };
-        let (none, note) = affinities(1, &facts);
-        assert!(none.is_empty() && note.is_some_and(|note| note.contains("install the package")));
-    }
-
-    #[test]
-    fn off_line_cpus_are_left_out() {
-        let facts = HostFacts { cpus_online: parse_cpus("0-10,48-60"), ..guide_plotter() };
-        let (affinities, _) = affinities(2, &facts);
-        assert_eq!(affinities[0].cpus, "0-10");
-        assert_eq!(affinities[1].cpus, "48-60");
+/// Binds a program to CPUs and the memory of their nodes.
+fn bind(program: &mut Program, affinity: Option<&Affinity>, facts: &HostFacts) {
+    if let (Some(affinity), Some(numactl)) = (affinity, &facts.numactl) {
+        program.command.splice(0..0, crate::render::numactl(numactl, affinity));
     }
 }

@@ -1,54 +1,31 @@
-//! What a host is like before anything is done: one script, one round trip, one JSON reply; and what supervisord says.
+//! What a host is like before anything is done: one script, one round trip, one reply; and what supervisord says.
 
 mod build;
+mod hardware;
+mod reply;
 
 use crate::check;
 use crate::error::{Error, Result};
 use crate::inventory::Binaries;
 use crate::journal::Journal;
 use crate::layout::Layout;
-use crate::resolve::{Cluster, FarmSpace, Host};
+use crate::resolve::{Cluster, Host};
 use crate::secret::Secret;
 use crate::supervisor::{self, ProcessState, Supervisor};
 use crate::transport::{Command, Transport};
 pub use build::{BINARIES, BuildFacts, Stamp, of_workspace, read_stamp};
+pub use hardware::{GpuFacts, Hardware, InterfaceFacts, NumaNode};
+use reply::Reply;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SCRIPT: &str = include_str!("facts/facts.sh");
 /// Oldest nats-server that has what the cluster uses of JetStream.
 pub const NATS_MIN: (u32, u32) = (2, 10);
 /// Oldest Supervisor.
 pub const SUPERVISOR_MIN: (u32, u32) = (4, 0);
-
-/// The script's reply as it stands on the wire.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Reply {
-    schema: String,
-    machine: String,
-    uid: String,
-    os_release: String,
-    libc: String,
-    unix_time: String,
-    python: String,
-    apt_get: String,
-    numactl: String,
-    tools: String,
-    cpus_online: String,
-    numa_nodes: String,
-    siblings: String,
-    gpus: String,
-    processes: String,
-    ports: String,
-    paths: String,
-    files: String,
-    links: String,
-    directories: String,
-    used: String,
-}
 
 /// A Python of at least 3.9.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,15 +47,6 @@ pub struct Tool {
     pub path: PathBuf,
     /// Major, minor, patch.
     pub version: (u32, u32, u32),
-}
-
-/// CPUs of a NUMA node.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NumaNode {
-    /// Its number.
-    pub node: u32,
-    /// Its CPUs.
-    pub cpus: BTreeSet<u32>,
 }
 
 /// A running program of this cluster.
@@ -104,7 +72,7 @@ pub struct TakenPort {
 }
 
 /// A path that is wanted and what there is of it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PathFacts {
     /// The path.
     pub path: PathBuf,
@@ -114,14 +82,42 @@ pub struct PathFacts {
     pub directory: bool,
     /// Whether we may write to it.
     pub writable: bool,
-    /// Bytes free on its file system.
+    /// Bytes free on its file system, the reserved ones left out.
     pub free_bytes: Option<u64>,
+    /// Bytes of its file system.
+    pub size_bytes: Option<u64>,
+    /// Free bytes that are kept for root: ext4's reserve.
+    pub reserved_bytes: u64,
     /// Where that file system is mounted.
     pub mount: PathBuf,
-    /// "ext2/ext3", "xfs", "overlayfs".
+    /// "ext4", "xfs", "overlay".
     pub file_system: String,
+    /// Whether its disk turns; unknown where the file system is not on one.
+    pub rotational: Option<bool>,
     /// Bytes that the path itself takes already.
     pub used_bytes: u64,
+}
+
+/// By how much a host's clock is ahead of the control machine's, as far as one round trip can tell, in milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClockSkew {
+    /// At least.
+    pub min_ms: i64,
+    /// At most.
+    pub max_ms: i64,
+}
+
+impl ClockSkew {
+    /// From the host's clock and the control machine's before and after it was asked, in milliseconds since 1970.
+    fn between(host: u64, before: u64, after: u64) -> Self {
+        let minus = |a: u64, b: u64| i64::try_from(i128::from(a) - i128::from(b)).unwrap_or(i64::MAX);
+        Self { min_ms: minus(host, after), max_ms: minus(host, before) }
+    }
+
+    /// What is certain: milliseconds that the clock is ahead (or behind, below 0); 0 when they may well agree.
+    pub fn certain_ms(self) -> i64 {
+        if self.min_ms > 0 { self.min_ms } else { self.max_ms.min(0) }
+    }
 }
 
 /// A link.
@@ -155,6 +151,15 @@ pub struct SupervisorFacts {
     pub removed: BTreeSet<String>,
     /// Why it cannot read its configuration, when it cannot.
     pub unreadable: Option<String>,
+}
+
+/// What a farm says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FarmFacts {
+    /// Bytes that it may take: `allocatedSpace`.
+    pub allocated_bytes: u64,
+    /// Pieces in its sectors.
+    pub pieces_in_sector: u16,
 }
 
 /// What is asked of a host.
@@ -195,8 +200,10 @@ pub struct HostFacts {
     pub os_name: String,
     /// "glibc 2.36".
     pub libc: String,
-    /// Its clock, in seconds since 1970.
-    pub unix_time: u64,
+    /// Its clock, in milliseconds since 1970.
+    pub unix_time_ms: u64,
+    /// How far that is from ours; known to the control machine alone.
+    pub clock_skew: Option<ClockSkew>,
     /// Python.
     pub python: Option<Python>,
     /// `apt-get`.
@@ -207,20 +214,16 @@ pub struct HostFacts {
     pub path_tools: BTreeMap<String, Tool>,
     /// Tools that we installed.
     pub prefix_tools: BTreeMap<String, Tool>,
-    /// CPUs that are on-line.
-    pub cpus_online: BTreeSet<u32>,
-    /// NUMA nodes.
-    pub numa_nodes: Vec<NumaNode>,
-    /// SMT siblings of each CPU.
-    pub siblings: BTreeMap<u32, BTreeSet<u32>>,
-    /// Indices of NVIDIA GPUs.
-    pub gpus: BTreeSet<u16>,
+    /// What the host is made of.
+    pub hardware: Hardware,
     /// Programs of this cluster, whoever started them.
     pub processes: Vec<OwnProcess>,
     /// Wanted ports that are taken.
     pub ports: Vec<TakenPort>,
     /// The prefix first, then every path of data.
     pub paths: Vec<PathFacts>,
+    /// What the farms that are there say of themselves.
+    pub farms: BTreeMap<PathBuf, FarmFacts>,
     /// SHA-256 of each file below `etc`.
     pub files: BTreeMap<PathBuf, String>,
     /// Links in `bin`.
@@ -238,6 +241,21 @@ pub struct HostFacts {
 }
 
 impl HostFacts {
+    /// These facts, just received, with what the control machine knows: how far the host's clock is off the own one, which
+    /// stood at `asked_ms` when the host was asked, and our binaries.
+    #[must_use]
+    pub fn seen_from_here(self, asked_ms: u64, binaries: &BuildFacts) -> Self {
+        let skew = ClockSkew::between(self.unix_time_ms, asked_ms, now_ms());
+        // A host whose clock could not be read says 0.
+        let clock_skew = (self.unix_time_ms > 0).then_some(skew);
+        Self { build: binaries.clone(), clock_skew, ..self }
+    }
+
+    /// What there is of a path that was asked for.
+    pub fn path(&self, path: &Path) -> Option<&PathFacts> {
+        self.paths.iter().find(|facts| facts.path == path)
+    }
+
     /// Whether a process descends from supervisord.
     pub fn supervised(&self, process: &OwnProcess) -> bool {
         let Some(supervisor) = &self.supervisor else { return false };
@@ -281,8 +299,15 @@ pub async fn binaries(cluster: &Cluster, control: &dyn Transport) -> Result<Buil
 /// # Errors
 /// The host cannot be asked or gives no sense.
 pub async fn gather(host: &Host, transport: &dyn Transport, binaries: &BuildFacts) -> Result<HostFacts> {
+    let asked_ms = now_ms();
     let facts = transport.facts(&Question::of(host)).await?;
-    Ok(HostFacts { build: binaries.clone(), ..facts })
+    Ok(facts.seen_from_here(asked_ms, binaries))
+}
+
+/// This machine's clock, in milliseconds since 1970.
+pub fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Collects the facts of a host next to it: what [`Transport::facts`] does where the host is.
@@ -319,6 +344,7 @@ async fn ask(question: &Question, layout: &Layout, transport: &dyn Transport) ->
         .env("MARKER", layout.marker())
         .env("PORTS", ports.join(" "))
         .env("PATHS", paths.join(" "))
+        .env("FACTS_ROOT", "")
         .stdin(SCRIPT)
         .deadline(Duration::from_secs(60));
     let output = transport.run(&command).await?;
@@ -326,11 +352,7 @@ async fn ask(question: &Question, layout: &Layout, transport: &dyn Transport) ->
     if !output.success() {
         return Err(failed(format!("the script ended with {}: {}", output.status, output.last_words(3))));
     }
-    let reply: Reply = serde_json::from_slice(&output.stdout).map_err(|error| failed(error.to_string()))?;
-    if reply.schema != "1" {
-        return Err(failed(format!("schema {} instead of 1", reply.schema)));
-    }
-    Ok(reply.parse(layout))
+    Ok(Reply::read(&output.stdout).map_err(failed)?.parse(layout))
 }
 
 /// Directories in which roles keep data, farms last.
@@ -341,16 +363,6 @@ pub fn data_paths(host: &Host) -> Vec<PathBuf> {
     });
     let farms = host.storage.iter().flat_map(|storage| storage.farms.iter().map(|farm| &farm.path.value));
     plotter.chain(farms).cloned().collect()
-}
-
-/// Bytes that a farm's files will take.
-pub fn farm_bytes(space: FarmSpace, pieces_in_sector: u16) -> u64 {
-    match space {
-        FarmSpace::Sectors(sectors) => {
-            primitives::farms::FarmGeometry { pieces_in_sector, sectors }.disk_space()
-        }
-        FarmSpace::Bytes(bytes) => bytes,
-    }
 }
 
 /// What supervisord says; none when there is none.
@@ -398,163 +410,9 @@ async fn describe(supervisor: &Supervisor<'_>) -> Result<SupervisorFacts> {
     Ok(facts)
 }
 
-impl Reply {
-    fn parse(self, layout: &Layout) -> HostFacts {
-        let release: BTreeMap<_, _> =
-            self.os_release.lines().filter_map(|line| line.split_once('=')).collect();
-        let release = |key| release.get(key).map_or("", |value: &&str| value.trim_matches('"')).to_string();
-        let some_path = |text: &str| Some(text.trim()).filter(|text| !text.is_empty()).map(PathBuf::from);
-        let (path_tools, prefix_tools) = parse_tools(&self.tools, layout);
-        let used: BTreeMap<_, _> = self.used.lines().filter_map(|line| line.split_once('\t')).collect();
-        let used: BTreeMap<_, u64> = used
-            .into_iter()
-            .filter_map(|(kib, path)| Some((path, kib.parse::<u64>().ok()? * 1024)))
-            .collect();
-        HostFacts {
-            machine: self.machine.trim().to_string(),
-            uid: self.uid.trim().parse().unwrap_or(u32::MAX),
-            os_id: release("ID"),
-            os_name: release("PRETTY_NAME"),
-            libc: self.libc.trim().to_string(),
-            unix_time: self.unix_time.trim().parse().unwrap_or(0),
-            python: parse_python(&self.python),
-            apt_get: some_path(&self.apt_get),
-            numactl: some_path(&self.numactl),
-            path_tools,
-            prefix_tools,
-            cpus_online: parse_cpus(self.cpus_online.trim()),
-            numa_nodes: rows(&self.numa_nodes)
-                .filter_map(|row| {
-                    Some(NumaNode { node: row.first()?.parse().ok()?, cpus: parse_cpus(row.get(1)?) })
-                })
-                .collect(),
-            siblings: rows(&self.siblings)
-                .filter_map(|row| Some((row.first()?.parse().ok()?, parse_cpus(row.get(1)?))))
-                .collect(),
-            gpus: self
-                .gpus
-                .lines()
-                .filter_map(|line| line.trim().strip_prefix("/dev/nvidia")?.parse().ok())
-                .collect(),
-            processes: rows(&self.processes).filter_map(|row| parse_process(&row)).collect(),
-            ports: rows(&self.ports).filter_map(|row| parse_port(&row)).collect(),
-            paths: rows(&self.paths).filter_map(|row| parse_path(&row, &used)).collect(),
-            files: self
-                .files
-                .lines()
-                .filter_map(|line| line.split_once("  "))
-                .map(|(digest, path)| (PathBuf::from(path), digest.to_string()))
-                .collect(),
-            links: rows(&self.links)
-                .filter_map(|row| {
-                    let [name, target, resolved] = row[..] else { return None };
-                    Some((name.to_string(), LinkFacts { target: target.into(), resolved: resolved.into() }))
-                })
-                .collect(),
-            directories: self.directories.lines().map(PathBuf::from).collect(),
-            secret: None,
-            interrupted: None,
-            supervisor: None,
-            build: BuildFacts::default(),
-        }
-    }
-}
-
-fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
-    text.lines().filter(|line| !line.trim().is_empty()).map(|line| line.split('\t').collect())
-}
-
-fn parse_python(text: &str) -> Option<Python> {
-    let mut lines = text.lines();
-    Some(Python {
-        path: lines.next().filter(|path| path.starts_with('/'))?.into(),
-        version: lines.next()?.to_string(),
-        pip: lines.next()? == "pip",
-        ensurepip: lines.next()? == "ensurepip",
-    })
-}
-
-type Tools = BTreeMap<String, Tool>;
-
-fn parse_tools(text: &str, layout: &Layout) -> (Tools, Tools) {
-    let (mut on_path, mut in_prefix) = (Tools::new(), Tools::new());
-    for row in rows(text) {
-        let [name, path, version] = row[..] else { continue };
-        let path = PathBuf::from(path);
-        let tools = if path.starts_with(layout.bin()) { &mut in_prefix } else { &mut on_path };
-        tools.insert(name.to_string(), Tool { path, version: parse_version(version) });
-    }
-    (on_path, in_prefix)
-}
-
-/// The first `N.N[.N]` of a text such as "nats-server: v2.14.6".
-pub(crate) fn parse_version(text: &str) -> (u32, u32, u32) {
-    let word = text
-        .split_whitespace()
-        .map(|word| word.trim_start_matches('v'))
-        .find(|word| word.starts_with(|c: char| c.is_ascii_digit()) && word.contains('.'));
-    let mut numbers = word.unwrap_or("").split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    let mut next = || numbers.next().unwrap_or(0);
-    (next(), next(), next())
-}
-
-/// A CPU list of the kernel: `0-31,96-127`.
-pub(crate) fn parse_cpus(text: &str) -> BTreeSet<u32> {
-    let range = |part: &str| -> Option<std::ops::RangeInclusive<u32>> {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        (first <= last && last < 65_536).then_some(first..=last)
-    };
-    text.split(',').filter_map(range).flatten().collect()
-}
-
-fn parse_process(row: &[&str]) -> Option<OwnProcess> {
-    let [pid, parent, executable] = row else { return None };
-    // A replaced executable is shown as "PATH (deleted)": then it is not the one that lies there.
-    Some(OwnProcess {
-        pid: pid.parse().ok()?,
-        parent: parent.parse().ok()?,
-        executable: (*executable).into(),
-    })
-}
-
-fn parse_port(row: &[&str]) -> Option<TakenPort> {
-    let [port, pid, program] = row else { return None };
-    Some(TakenPort { port: port.parse().ok()?, pid: pid.parse().ok(), program: (*program).to_string() })
-}
-
-fn parse_path(row: &[&str], used: &BTreeMap<&str, u64>) -> Option<PathFacts> {
-    let [path, there, kind, writable, free_kib, mount, file_system] = row else { return None };
-    Some(PathFacts {
-        path: (*path).into(),
-        there: (*there).into(),
-        directory: *kind == "directory",
-        writable: *writable == "yes",
-        free_bytes: free_kib.parse::<u64>().ok().map(|kib| kib * 1024),
-        mount: (*mount).into(),
-        file_system: (*file_system).to_string(),
-        used_bytes: used.get(path).copied().unwrap_or(0),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_in_what_tools_print() {
-        assert_eq!(parse_version("nats-server: v2.14.6"), (2, 14, 6));
-        assert_eq!(parse_version("4.3.0"), (4, 3, 0));
-        assert_eq!(parse_version("nats-server: v2.11.0-RC.2"), (2, 11, 0));
-        assert_eq!(parse_version("nonsense"), (0, 0, 0));
-    }
-
-    #[test]
-    fn cpu_lists_of_the_kernel() {
-        assert_eq!(parse_cpus("0-2,8"), BTreeSet::from([0, 1, 2, 8]));
-        assert_eq!(parse_cpus(""), BTreeSet::new());
-        assert_eq!(parse_cpus("3-1"), BTreeSet::new());
-    }
 
     #[test]
     fn orphans_are_those_without_our_supervisord_above_them() {
@@ -568,5 +426,14 @@ mod tests {
         assert_eq!(pids(&facts), [13]);
         facts.supervisor = None;
         assert_eq!(pids(&facts), [11, 12, 13]);
+    }
+
+    #[test]
+    fn a_clock_is_off_by_what_the_round_trip_cannot_explain() {
+        // Asked at 1,000, answered at 1,400.
+        for (host, certain) in [(1000, 0), (1400, 0), (1200, 0), (7000, 5600), (400, -600), (0, -1000)] {
+            assert_eq!(ClockSkew::between(host, 1000, 1400).certain_ms(), certain, "{host}");
+        }
+        assert_eq!(ClockSkew::between(u64::MAX, 0, 0).certain_ms(), i64::MAX);
     }
 }

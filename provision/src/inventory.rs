@@ -10,6 +10,7 @@ pub mod tree;
 use read::{Findings, MapReader};
 use serde::Serialize;
 pub use source::{Diagnostic, Severity, Source, Span, Spanned};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use tree::{Node, Value};
@@ -121,6 +122,8 @@ pub struct CacheSettings {
     pub path: Option<Spanned<PathBuf>>,
     /// Bytes at most.
     pub size: Option<Spanned<u64>>,
+    /// CPUs that it runs on.
+    pub cpus: Option<Spanned<BTreeSet<u32>>>,
 }
 
 /// A plot-server.
@@ -136,6 +139,17 @@ pub struct PlotServerSettings {
     pub gpu_concurrency: Option<Spanned<u16>>,
     /// Directory of the spool.
     pub path: Option<Spanned<PathBuf>>,
+    /// CPUs that it runs on.
+    pub cpus: Option<Spanned<BTreeSet<u32>>>,
+}
+
+/// How many sectors a farm has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SectorCount {
+    /// As many as its disk holds.
+    Max,
+    /// So many.
+    Number(u16),
 }
 
 /// A farm: a directory and how much of it is plotted.
@@ -144,7 +158,7 @@ pub struct FarmSettings {
     /// Directory.
     pub path: Spanned<PathBuf>,
     /// Sectors.
-    pub sectors: Option<Spanned<u16>>,
+    pub sectors: Option<Spanned<SectorCount>>,
     /// Bytes.
     pub size: Option<Spanned<u64>>,
 }
@@ -509,6 +523,7 @@ fn read_cache(node: &Node, findings: &Findings) -> Option<CacheSettings> {
         metrics_port: map.get("metrics_port", read::port),
         path: map.get("path", read::path),
         size: map.get("size", read::size),
+        cpus: map.get("cpus", read::cpus),
     };
     map.finish();
     Some(cache)
@@ -522,6 +537,7 @@ fn read_plot_server(node: &Node, findings: &Findings) -> Option<PlotServerSettin
         gpu: map.get("gpu", read::small),
         gpu_concurrency: map.get("gpu_concurrency", read::positive),
         path: map.get("path", read::path),
+        cpus: map.get("cpus", read::cpus),
     };
     map.finish();
     Some(server)
@@ -542,10 +558,17 @@ fn read_plotter(node: &Node, findings: &Findings) -> Option<PlotterSettings> {
     Some(settings)
 }
 
+fn read_sector_count(node: &Node, findings: &Findings) -> Option<SectorCount> {
+    match &node.value {
+        Value::Scalar { text, plain: true } if text == "max" => Some(SectorCount::Max),
+        _ => read::positive(node, findings).map(SectorCount::Number),
+    }
+}
+
 fn read_farm(node: &Node, findings: &Findings) -> Option<FarmSettings> {
     let mut map = MapReader::open(node, "a farm", findings)?;
     let path = map.get("path", read::path);
-    let sectors = map.get("sectors", read::positive);
+    let sectors = map.get("sectors", read_sector_count);
     let size = map.get("size", read::size);
     let keys = (map.key_span("sectors"), map.key_span("size"));
     if map.key_span("path").is_none() && !map.has_unknown() {

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! inventory.yaml → parse (spans) → resolve (groups, defaults) → check (cross-host rules) ┐
-//! hosts ← facts (one script, one JSON reply)                                             ├→ plan (pure) → apply → gates
+//! hosts ← facts (one script, one reply)                                                  ├→ plan (pure) → apply → gates
 //! templates ← derive (affinity, programs)                                                ┘
 //! ```
 //!
-//! Invariants: `inventory`, `resolve`, `check`, `derive`, `render` and `plan` do no I/O. Only `transport` runs commands
+//! Invariants: `inventory`, `resolve`, `check`, `derive`, `explain`, `render`, `topology` and `plan` do no I/O. Only `transport` runs commands
 //! and touches a host. Only `output` prints. A [`secret::Secret`] can be neither printed nor serialised.
 
 pub mod apply;
@@ -15,6 +15,7 @@ pub mod cli;
 pub mod derive;
 pub mod error;
 pub mod events;
+pub mod explain;
 pub mod facts;
 pub mod gates;
 pub mod inventory;
@@ -29,6 +30,7 @@ pub mod resolve;
 pub mod secret;
 pub mod status;
 pub mod supervisor;
+pub mod topology;
 pub mod transport;
 
 pub use error::{Error, ExitCode, Result};

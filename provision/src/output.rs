@@ -1,12 +1,14 @@
 //! The one place that prints: events, plans, states and errors as text or JSON.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is the module that talks to the user")]
 
+mod explanation;
 mod plain;
 mod terminal;
 mod text;
 
 use crate::error::{Error, Problem};
 use crate::events::{EVENT_VERSION, Event, Sink};
+use crate::explain::Explanation;
 use crate::inventory::{Diagnostic, Source};
 use crate::plan::Plan;
 use crate::status::Status;
@@ -75,6 +77,11 @@ impl Output {
         self.result(&plans, &plans.iter().map(text::plan).collect::<String>());
     }
 
+    /// Says why a host's programs run as they run.
+    pub fn explanation(&self, explanation: &Explanation) {
+        self.result(explanation, &explanation::text(explanation));
+    }
+
     /// Says how a cluster is.
     pub fn status(&self, status: &Status) {
         self.result(status, &text::status(status));
@@ -134,6 +141,11 @@ pub fn error_text(error: &Error) -> String {
 /// The text of a plan as [`Output::plan`] prints it.
 pub fn plan_text(plan: &Plan) -> String {
     text::plan(plan)
+}
+
+/// The text of an explanation as [`Output::explanation`] prints it.
+pub fn explanation_text(explanation: &Explanation) -> String {
+    explanation::text(explanation)
 }
 
 /// The text of a status as [`Output::status`] prints it.

@@ -117,8 +117,7 @@ fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<
 pub(crate) fn numactl(numactl: &Path, affinity: &Affinity) -> Vec<String> {
     let mut context = Context::new();
     context.insert("numactl", numactl);
-    context.insert("cpus", &affinity.cpus);
-    context.insert("node", &affinity.node);
+    context.insert("cpus", &affinity.list());
     let text = templates().and_then(|tera| render(&tera, "numactl/prefix", &context));
     text.expect("the template is part of the binary and has no other input")
         .split_whitespace()

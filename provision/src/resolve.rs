@@ -2,10 +2,11 @@
 
 use crate::inventory::{
     Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NodeSettings, PlotServerSettings,
-    PlotterSettings, SecretReference, Span, Spanned, SshSettings, StorageSettings,
+    PlotterSettings, SecretReference, SectorCount, Span, Spanned, SshSettings, StorageSettings,
 };
 use crate::layout::Layout;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
@@ -116,6 +117,8 @@ pub struct Cache {
     pub path: Spanned<PathBuf>,
     /// Bytes at most.
     pub size: Option<Spanned<u64>>,
+    /// CPUs that it runs on, where they are given by hand.
+    pub cpus: Option<Spanned<BTreeSet<u32>>>,
 }
 
 /// A plot-server.
@@ -130,7 +133,9 @@ pub struct PlotServer {
     /// `CUDA_VISIBLE_DEVICES`.
     pub gpu: Option<Spanned<u16>>,
     /// `GPU_CONCURRENCY`.
-    pub gpu_concurrency: Option<u16>,
+    pub gpu_concurrency: Option<Spanned<u16>>,
+    /// CPUs that it runs on, where they are given by hand.
+    pub cpus: Option<Spanned<BTreeSet<u32>>>,
 }
 
 /// A plotter.
@@ -152,6 +157,8 @@ pub enum FarmSpace {
     Sectors(u16),
     /// So many bytes.
     Bytes(u64),
+    /// As many sectors as the disk holds.
+    Max,
 }
 
 /// A farm.
@@ -364,6 +371,7 @@ impl HostDefaults<'_> {
             metrics_port: self.port(cache.metrics_port, metrics),
             path: self.path(cache.path.as_ref(), directory),
             size: cache.size,
+            cpus: cache.cpus.clone(),
         }
     }
 
@@ -414,7 +422,8 @@ impl HostDefaults<'_> {
                     ),
                     path: self.path(server.value.path.as_ref(), &format!("data/plot-server-{index}")),
                     gpu: server.value.gpu,
-                    gpu_concurrency: server.value.gpu_concurrency.map(|concurrency| concurrency.value),
+                    gpu_concurrency: server.value.gpu_concurrency,
+                    cpus: server.value.cpus.clone(),
                 })
                 .collect(),
         }
@@ -423,7 +432,13 @@ impl HostDefaults<'_> {
     fn storage(&self, storage: &StorageSettings) -> Storage {
         let farms = storage.farms.iter().flat_map(|farms| &farms.value).filter_map(|farm| {
             let space = match (farm.value.sectors, farm.value.size) {
-                (Some(sectors), _) => Spanned::new(FarmSpace::Sectors(sectors.value), sectors.span),
+                (Some(sectors), _) => {
+                    let space = match sectors.value {
+                        SectorCount::Max => FarmSpace::Max,
+                        SectorCount::Number(sectors) => FarmSpace::Sectors(sectors),
+                    };
+                    Spanned::new(space, sectors.span)
+                }
                 (None, size) => size.map(|size| Spanned::new(FarmSpace::Bytes(size.value), size.span))?,
             };
             Some(Farm { path: self.path(Some(&farm.value.path), ""), space })

@@ -1,7 +1,9 @@
 //! What is rendered and planned, byte for byte: `templates/golden` holds it. `UPDATE_GOLDEN=1` writes it anew.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use provision::facts::{BuildFacts, HostFacts, NumaNode, PathFacts, ProgramFacts, SupervisorFacts, Tool};
+use provision::facts::{
+    BuildFacts, GpuFacts, Hardware, HostFacts, NumaNode, PathFacts, ProgramFacts, SupervisorFacts, Tool,
+};
 use provision::inventory::{self, Source};
 use provision::plan::{self, Change};
 use provision::resolve::{Cluster, Overrides, Surroundings, resolve};
@@ -46,12 +48,15 @@ fn dual_socket() -> HostFacts {
     let cpus = |ranges: &[std::ops::Range<u32>]| ranges.iter().cloned().flatten().collect::<BTreeSet<u32>>();
     HostFacts {
         numactl: Some("/usr/bin/numactl".into()),
-        cpus_online: cpus(&[0..32, 32..64]),
-        numa_nodes: vec![
-            NumaNode { node: 0, cpus: cpus(&[0..16, 32..48]) },
-            NumaNode { node: 1, cpus: cpus(&[16..32, 48..64]) },
-        ],
-        siblings: (0..64).map(|cpu| (cpu, BTreeSet::from([cpu % 32, cpu % 32 + 32]))).collect(),
+        hardware: Hardware {
+            cpus_online: cpus(&[0..32, 32..64]),
+            numa_nodes: vec![
+                NumaNode { node: 0, cpus: cpus(&[0..16, 32..48]), memory_bytes: None },
+                NumaNode { node: 1, cpus: cpus(&[16..32, 48..64]), memory_bytes: None },
+            ],
+            siblings: (0..64).map(|cpu| (cpu, BTreeSet::from([cpu % 32, cpu % 32 + 32]))).collect(),
+            ..Hardware::default()
+        },
         ..HostFacts::default()
     }
 }
@@ -260,15 +265,15 @@ fn an_unfit_host_is_told_everything_at_once() {
         writable,
         free_bytes: Some(free),
         mount: there.into(),
-        file_system: "ext2/ext3".into(),
-        used_bytes: 0,
+        file_system: "ext4".into(),
+        ..PathFacts::default()
     };
     let facts = HostFacts {
         ports: vec![
             provision::facts::TakenPort { port: 4322, pid: Some(12), program: "nats-server".into() },
             provision::facts::TakenPort { port: 10044, pid: None, program: String::new() },
         ],
-        gpus: [0].into(),
+        hardware: Hardware { gpus: vec![GpuFacts::default()], ..Hardware::default() },
         paths: vec![
             path(PREFIX, "/var/lib", true, false, 1 << 40),
             path("/mnt/a", "/mnt/a", true, true, 1_000_000_000_000),

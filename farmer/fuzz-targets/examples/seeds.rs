@@ -459,6 +459,17 @@ fn texts() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let read = |path: &str| fs::read(root.join(path)).expect("the example is there");
     Corpus::of("inventory").add("local", read("inventories/local.yaml"));
+    let topology = Corpus::of("topology");
+    for (name, file) in [
+        ("escapes", "02-b300-8gpu-9nic-ansi-tab"),
+        ("one-column", "08-8xA-mlx4-2017-short"),
+        ("no-leading-tab", "19-2gpu-header-no-leading-tab"),
+        ("spaces", "23-4gpu-4nic-spaces-prompt"),
+        ("glued-cells", "24-8xh100-36nic-glued-cells"),
+        ("no-numa", "25-2gpu-na-numa"),
+    ] {
+        topology.add(name, read(&format!("provision/tests/fixtures/topo/{file}.txt")));
+    }
     let corpus = Corpus::of("supervisor_answer");
     let xml = "<?xml version='1.0'?><methodResponse><params><param><value><array><data><value><struct><member>\
         <name>statename</name><value><string>RUN&amp;NING</string></value></member><member><name>pid</name>\

@@ -61,6 +61,7 @@ pub const TARGETS: &[Target] = &[
     target("node_rpc", texts::node_rpc, MANY),
     target("inventory", texts::inventory, SOME),
     target("supervisor_answer", texts::supervisor_answer, MANY),
+    target("topology", texts::topology, SOME),
     target("provision_frame", wire::provision_frame, MANY),
     target("written_values", texts::written_values, MANY),
 ];

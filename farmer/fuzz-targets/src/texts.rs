@@ -10,9 +10,11 @@ use primitives::{
 };
 use provision::inventory::{Source, parse};
 use provision::resolve::{Overrides, Surroundings, resolve};
+use provision::topology::{cpu_list, parse_cpus, smi};
 use provision::{check, supervisor, transport::http};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::PathBuf;
 
@@ -61,6 +63,18 @@ pub(crate) fn node_rpc(input: &[u8]) -> bool {
         b'9' => read_hash(json),
         _ => false,
     }
+}
+
+/// What `nvidia-smi topo -m` says.
+pub(crate) fn topology(bytes: &[u8]) -> bool {
+    let Ok(rows) = smi::parse(&String::from_utf8_lossy(bytes)) else { return false };
+    assert!(rows.len() <= 64);
+    for row in &rows {
+        assert_eq!(parse_cpus(&cpu_list(&row.cpus)), row.cpus);
+    }
+    let indices: BTreeSet<_> = rows.iter().map(|row| row.gpu).collect();
+    assert_eq!(indices.len(), rows.len(), "a GPU has one row");
+    !rows.is_empty()
 }
 
 /// An inventory, as far as it goes without a host; every finding is shown.

@@ -176,14 +176,21 @@ pub(super) async fn plan_only(
         async move {
             let planned = async {
                 let (facts, warnings) = examine(cluster, host, &*transport, binaries).await?;
-                Ok((plan::plan(cluster, host, &facts)?, warnings))
+                Ok((plan::plan(cluster, host, &facts)?, warnings, facts))
             };
             (host, planned.await)
         }
     });
-    let planned = failures.keep(planning.await);
+    let mut planned = failures.keep(planning.await);
     failures.verdict()?;
-    Ok(planned.into_iter().map(|(_, planned)| planned).collect())
+    let hosts: Vec<_> = planned.iter().map(|(host, (_, _, facts))| (*host, facts)).collect();
+    let mixed = plan::mixed_versions(&hosts);
+    // Said with the first host, though it is of all.
+    if let Some((host, (_, warnings, _))) = planned.first_mut() {
+        let span = host.name.span;
+        warnings.extend(mixed.into_iter().map(|told| Diagnostic::warning("mixed-versions", span, told)));
+    }
+    Ok(planned.into_iter().map(|(_, (plan, warnings, _))| (plan, warnings)).collect())
 }
 
 /// Brings every host to where the inventory wants it.
@@ -217,6 +224,10 @@ pub(super) async fn run(
         return Err(failures.verdict().expect_err("there is one"));
     }
     let prepared: Vec<_> = prepared.into_iter().map(|(_, prepared)| prepared).collect();
+    let hosts: Vec<_> = prepared.iter().map(|prepared| (prepared.host, &prepared.facts)).collect();
+    for message in plan::mixed_versions(&hosts) {
+        sink.event(&Event::Warning { host: None, message });
+    }
     run.secret = common_secret(cluster, &prepared).await?;
     let changes = match settled(&run, &prepared).await {
         true => 0,
@@ -239,8 +250,9 @@ async fn prepare<'a>(
     let name = || Some(host.name.value.clone());
     let (question, holder) = (facts::Question::of(host), holder(scope.command()));
     let entered = async || {
+        let asked_ms = facts::now_ms();
         let (facts, lock) = transport.enter(&question, &holder).await?;
-        let judged = judge(cluster, host, HostFacts { build: binaries.clone(), ..facts })?;
+        let judged = judge(cluster, host, facts.seen_from_here(asked_ms, binaries))?;
         Ok::<_, Error>((judged, lock))
     };
     let (mut judged, mut lock) = entered().await?;

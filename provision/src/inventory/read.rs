@@ -3,6 +3,7 @@
 use super::source::{Diagnostic, Span, Spanned, closest};
 use super::tree::{Key, Node, Value};
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -262,6 +263,16 @@ pub fn size(node: &Node, findings: &Findings) -> Option<u64> {
             findings.add(Diagnostic::error("type", node.span, message).hint(error.to_string()));
         })
         .ok()
+}
+
+/// A list of CPUs as numactl takes it: `0-23,96-119`.
+pub fn cpus(node: &Node, findings: &Findings) -> Option<BTreeSet<u32>> {
+    let text = text(node, findings)?;
+    let wrong = |why| {
+        let message = format!("expected a list of CPUs such as 0-23,96-119, found `{text}`");
+        findings.add(Diagnostic::error("type", node.span, message).hint(why));
+    };
+    crate::topology::read_cpus(&text).map_err(wrong).ok()
 }
 
 /// The items of a list, those that are wrong left out (and noted).

@@ -1,27 +1,34 @@
 //! Whether a host is fit for its plan, before anything is touched. Pure.
 
+mod disks;
+mod guides;
+mod hardware;
+mod mixed;
+
 use crate::check;
 use crate::error::Problem;
-use crate::facts::{HostFacts, farm_bytes};
+use crate::facts::HostFacts;
 use crate::inventory::{Binaries, Diagnostic};
-use crate::layout::Layout;
 use crate::resolve::{Cluster, Host};
-use std::collections::BTreeMap;
-use std::path::Path;
+pub(crate) use hardware::text as driver_text;
+pub use mixed::mixed_versions;
 
-/// Bytes that the prefix needs beside the farms: binaries, logs, the chain, the caches of a young one.
-const PREFIX_BYTES_MIN: u64 = 3 << 30;
+/// How far a host's clock may be off before it is warned of, in milliseconds.
+const CLOCK_WARNING_MS: u64 = 1_000;
+/// How far it may be off at most: a solution has four seconds from its slot on.
+const CLOCK_MAX_MS: u64 = 5_000;
 
 /// Everything that makes a host unfit for its plan, and warnings that do not.
 pub fn problems(cluster: &Cluster, host: &Host, facts: &HostFacts) -> (Vec<Problem>, Vec<Diagnostic>) {
     let mut problems = Vec::new();
     taken_ports(host, facts, &mut problems);
     paths(host, facts, &mut problems);
-    space(cluster, host, facts, &mut problems);
     binaries(cluster, facts, &mut problems);
     let mut warnings = Vec::new();
-    gpus(host, facts, &mut problems);
-    file_systems(host, facts, &mut warnings);
+    disks::check(cluster, host, facts, &mut problems, &mut warnings);
+    hardware::check(host, facts, &mut problems, &mut warnings);
+    guides::check(cluster, host, facts, &mut warnings);
+    clock(host, facts, &mut problems, &mut warnings);
     if let Some(unreadable) = facts.supervisor.as_ref().and_then(|supervisor| supervisor.unreadable.as_ref())
     {
         // Harmless when the plan rewrites the broken file, and found again by the reload when it does not.
@@ -94,36 +101,6 @@ fn paths(host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>) {
     }
 }
 
-fn space(cluster: &Cluster, host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>) {
-    let of = |wanted: &Path| facts.paths.iter().find(|path| path.path == wanted);
-    let installed = facts.directories.contains(&Layout::of(host).data());
-    let mut wants = vec![(of(&host.prefix), if installed { 0 } else { PREFIX_BYTES_MIN })];
-    let pieces = cluster.pieces_in_sector();
-    for farm in host.storage.iter().flat_map(|storage| &storage.farms) {
-        wants.push((of(&farm.path.value), farm_bytes(farm.space.value, pieces)));
-    }
-    let mut needed: BTreeMap<&Path, (u64, u64)> = BTreeMap::new();
-    for (path, bytes) in wants {
-        let Some((path, free)) = path.and_then(|path| Some((path, path.free_bytes?))) else { continue };
-        let (_, sum) = needed.entry(&path.mount).or_insert((free, 0));
-        *sum += bytes.saturating_sub(path.used_bytes);
-    }
-    for (mount, (free, wanted)) in needed {
-        if wanted > free {
-            problems.push(Problem {
-                code: "disk-too-small",
-                message: format!(
-                    "{}: {wanted} bytes are needed ({:.2} GiB), {free} are free ({:.2} GiB)",
-                    mount.display(),
-                    wanted as f64 / f64::from(1 << 30),
-                    free as f64 / f64::from(1 << 30),
-                ),
-                hint: "fewer `sectors:`, or another disk".to_string(),
-            });
-        }
-    }
-}
-
 fn binaries(cluster: &Cluster, facts: &HostFacts, problems: &mut Vec<Problem>) {
     match &cluster.binaries {
         Binaries::Build if facts.build.workspace.is_none() => problems.push(Problem {
@@ -148,37 +125,23 @@ fn binaries(cluster: &Cluster, facts: &HostFacts, problems: &mut Vec<Problem>) {
     }
 }
 
-fn gpus(host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>) {
-    let servers =
-        host.plotter.iter().flat_map(|plotter| plotter.plot_servers.iter().filter_map(|server| server.gpu));
-    let prover = host.node.iter().filter_map(|node| node.proof_server.gpu);
-    for gpu in servers.chain(prover) {
-        if !facts.gpus.contains(&gpu.value) {
-            problems.push(Problem {
-                code: "no-gpu",
-                message: format!("there is no GPU {} on host `{}`", gpu.value, host.name.value),
-                hint: format!(
-                    "it has {} (/dev/nvidia*); leave `gpu:` out to use the CPU",
-                    match facts.gpus.len() {
-                        0 => "none".to_string(),
-                        _ => facts.gpus.iter().map(u16::to_string).collect::<Vec<_>>().join(", "),
-                    }
-                ),
-            });
-        }
+fn clock(host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>, warnings: &mut Vec<Diagnostic>) {
+    let Some(skew) = facts.clock_skew else { return };
+    let certain = skew.certain_ms();
+    let off = certain.unsigned_abs();
+    if off <= CLOCK_WARNING_MS {
+        return;
     }
-}
-
-fn file_systems(host: &Host, facts: &HostFacts, warnings: &mut Vec<Diagnostic>) {
-    for farm in host.storage.iter().flat_map(|storage| &storage.farms) {
-        let Some(path) = facts.paths.iter().find(|path| path.path == farm.path.value) else { continue };
-        if path.file_system == "tmpfs" {
-            let message = format!(
-                "the farm {} is on {}: it is lost at a reboot",
-                path.path.display(),
-                path.file_system
-            );
-            warnings.push(Diagnostic::warning("file-system", farm.path.span, message));
-        }
+    let message = format!(
+        "the clock of host `{}` is at least {:.1} s {} of this machine's",
+        host.name.value,
+        off as f64 / 1000.0,
+        if certain > 0 { "ahead" } else { "behind" }
+    );
+    let hint = "let both keep time (`apt-get install chrony`, then `chronyc tracking`)";
+    if off > CLOCK_MAX_MS {
+        problems.push(Problem { code: "clock", message, hint: hint.to_string() });
+    } else {
+        warnings.push(Diagnostic::warning("clock", host.name.span, format!("{message}: {hint}")));
     }
 }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Version of all of this; raised with every change, since both ends are the same executable as a rule.
-pub(super) const PROTOCOL: u32 = 2;
+pub(super) const PROTOCOL: u32 = 3;
 /// Longest header, in bytes.
 pub(super) const HEADER_MAX: usize = 1 << 20;
 /// Longest payload, in bytes.

@@ -192,10 +192,10 @@ async fn ssh_facts_come_in_one_call() {
     assert_eq!(over_ssh.ports[0].port, sshd.port);
     // What changes from one moment to the next.
     for facts in [&mut local, &mut over_ssh] {
-        facts.unix_time = 0;
+        facts.unix_time_ms = 0;
         facts.path_tools.clear();
         facts.apt_get = None;
-        facts.paths.iter_mut().for_each(|path| path.free_bytes = None);
+        facts.paths.iter_mut().for_each(|path| (path.free_bytes, path.reserved_bytes) = (None, 0));
         facts.ports.iter_mut().for_each(|port| port.pid = None);
     }
     assert_eq!(local, over_ssh);
