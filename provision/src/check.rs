@@ -1,16 +1,53 @@
 //! Rules over the whole inventory, checked before any host is touched. Pure.
+//!
+//! [`CODES`] are the names of all rules, those of reading included; each has an example in `inventories/invalid`.
 
+mod cluster;
 mod cpus;
+mod nats;
+mod paths;
+mod plotters;
 
-use crate::inventory::{Connection, Diagnostic, Severity, Span};
-use crate::resolve::{Cluster, FarmSpace, Host};
-use primitives::ss58;
-use std::path::Path;
+use crate::inventory::{Diagnostic, Severity, Span, in_order};
+use crate::resolve::{Cluster, Host};
 
-/// Smallest `max_payload` that any message of ours fits: 2 MiB.
-const MAX_PAYLOAD_MIN: u64 = 2 << 20;
-/// Sectors at most in a farm: indices are 16 bits, and the last is not used (farming §8).
-const SECTORS_MAX: u16 = primitives::farms::MAX_SECTORS;
+/// Every rule that needs nothing but the inventory, and what it asks for.
+pub const CODES: &[(&str, &str)] = &[
+    ("address", "an address that other hosts can reach"),
+    ("cache-size", "a cache that holds what plotting asks for"),
+    ("conflict", "one of two settings that exclude each other"),
+    ("cpus", "CPU lists that are lists, and do not overlap on a host"),
+    ("duplicate-address", "an address of its own for each host"),
+    ("duplicate-gpu", "one plot-server per GPU"),
+    ("duplicate-group", "a name of its own for each group"),
+    ("duplicate-host", "a name and a machine of its own for each host"),
+    ("duplicate-key", "each key once"),
+    ("duplicate-path", "a directory of its own for each store, spool and farm"),
+    ("duplicate-port", "a port of its own for each listener of a host"),
+    ("duplicate-program", "a name of its own for each program of a host"),
+    ("duplicate-server-name", "a name of its own for each nats-server"),
+    ("group-conflict", "groups of a host that do not contradict each other"),
+    ("max-payload", "NATS messages as large as ours, and the same limit on every server"),
+    ("missing", "what a cluster cannot do without"),
+    ("nats-quorum", "a number of NATS servers that survives the loss of one"),
+    ("nats-route", "routes to every other nats-server of the cluster, at its cluster port"),
+    ("nats-servers", "every NATS server of the cluster, at its port for clients"),
+    ("node-rpc", "a node of this cluster"),
+    ("nvme-namespace", "NVMe namespaces that exist: they are counted from 1"),
+    ("open-rpc", "unsafe RPC that only the cluster reaches"),
+    ("path", "paths that mean the same wherever they are read"),
+    ("port", "ports from 1 to 65535"),
+    ("range", "ranges that run forwards, of a bounded size, as many values as hosts"),
+    ("reward-address", "an SS58 address whose checksum is right"),
+    ("secret", "secrets by reference"),
+    ("sectors", "no more sectors than a farm can have"),
+    ("tmp-and-path", "a store that is kept or one that is not"),
+    ("type", "values of the right kind"),
+    ("unknown-group", "groups that are defined"),
+    ("unknown-key", "keys that mean something"),
+    ("version", "the format's version that this build reads"),
+    ("yaml", "YAML 1.2, one document"),
+];
 
 /// A port of a host and what it is for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,132 +95,20 @@ pub fn ports(host: &Host) -> Vec<PortUse> {
 /// Checks a cluster; errors stop everything, warnings do not.
 pub fn check(cluster: &Cluster) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
-    check_reward_address(cluster, &mut findings);
-    check_connections(cluster, &mut findings);
-    check_kinds(cluster, &mut findings);
-    check_addresses(cluster, &mut findings);
+    cluster::check(cluster, &mut findings);
+    nats::check(cluster, &mut findings);
     for host in &cluster.hosts {
         check_ports(host, &mut findings);
-        check_nats(host, &mut findings);
-        check_paths(host, &mut findings);
-        check_plot_servers(host, &mut findings);
+        paths::check(host, &mut findings);
+        plotters::check(cluster, host, &mut findings);
         cpus::check(host, &mut findings);
     }
-    findings.sort_by_key(|finding| finding.labels.first().map(|label| label.span.start));
-    findings
+    in_order(findings)
 }
 
 /// Whether any finding stops the run.
 pub fn has_errors(findings: &[Diagnostic]) -> bool {
     findings.iter().any(|finding| finding.severity == Severity::Error)
-}
-
-fn check_reward_address(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
-    let address = &cluster.reward_address;
-    match ss58::decode(&address.value) {
-        Err(error) => {
-            let finding =
-                Diagnostic::error("reward-address", address.span, format!("no SS58 address: {error}"));
-            findings.push(
-                finding.hint("copy the address from your wallet again; rewards to a wrong one are lost"),
-            );
-        }
-        Ok((ss58::AUTONOMYS_PREFIX | ss58::GENERIC_PREFIX, _)) => {}
-        Ok((prefix, _)) => {
-            let message =
-                format!("this address is of network {prefix}, not of Autonomys ({})", ss58::AUTONOMYS_PREFIX);
-            let finding = Diagnostic::warning("reward-address", address.span, message);
-            findings.push(finding.hint("the account is the same key on every chain; make sure it is yours"));
-        }
-    }
-}
-
-fn check_connections(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
-    let mut first_local: Option<Span> = None;
-    for host in &cluster.hosts {
-        match host.connection.value {
-            Connection::Ssh => check_ssh(host, findings),
-            Connection::Local => match first_local {
-                None => first_local = Some(host.name.span),
-                Some(first) => {
-                    let message = format!("host `{}` is this machine a second time", host.name.value);
-                    let finding = Diagnostic::error("duplicate-host", host.name.span, message);
-                    findings.push(finding.also(first, "first here").hint("put all its roles into one host"));
-                }
-            },
-        }
-    }
-}
-
-fn check_ssh(host: &Host, findings: &mut Vec<Diagnostic>) {
-    // A default stands where the host's name does.
-    if host.address.span == host.name.span {
-        let message = format!("host `{}` is reached over SSH but has no `address:`", host.name.value);
-        let finding = Diagnostic::error("missing", host.name.span, message);
-        findings.push(finding.hint("`address: 192.168.1.4`; or `connection: local` if it is this machine"));
-    }
-    let span = host.connection.span;
-    let paths = crate::facts::data_paths(host);
-    let own = [&host.prefix, &host.dev_srs_cache];
-    if let Some(path) = own.into_iter().chain(&paths).find(|path| path.iter().any(|part| part == "~")) {
-        let message =
-            format!("host `{}`: `~` in {} is not known before we are there", host.name.value, path.display());
-        findings.push(Diagnostic::error("path", span, message).hint("write the whole path"));
-    }
-}
-
-fn check_kinds(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
-    let place = cluster.hosts.first().map_or_else(Span::default, |host| host.name.span);
-    if cluster.hosts.is_empty() {
-        findings.push(Diagnostic::error("missing", place, "the inventory has no host"));
-        return;
-    }
-    type Has = fn(&Host) -> bool;
-    let kinds: [(&str, &str, Has); 3] = [
-        ("node", "NATS, the chain and the controller", |host| host.node.is_some()),
-        ("plotter", "caches and plot-servers", |host| host.plotter.is_some()),
-        ("storage", "the farms", |host| host.storage.is_some()),
-    ];
-    for (kind, purpose, has) in kinds {
-        if !cluster.hosts.iter().any(has) {
-            let finding = Diagnostic::error(
-                "missing",
-                place,
-                format!("no host has `{kind}:`: {purpose} would be missing"),
-            );
-            findings.push(
-                finding.hint(format!("add `{kind}:` to a host; with no settings it takes the defaults")),
-            );
-        }
-    }
-    for host in &cluster.hosts {
-        if host.storage.as_ref().is_some_and(|storage| storage.farms.is_empty()) {
-            let message = format!("host `{}` has `storage:` but no farm", host.name.value);
-            let hint = "`farms:` followed by `- {path: DIR, sectors: N}`";
-            findings.push(Diagnostic::error("missing", host.name.span, message).hint(hint));
-        }
-        if let Some(plotter) = &host.plotter
-            && plotter.plot_servers.is_empty()
-        {
-            let message =
-                format!("host `{}` has `plot_servers: []`: nothing would plot there", host.name.value);
-            findings.push(Diagnostic::warning("missing", host.name.span, message));
-        }
-    }
-}
-
-fn check_addresses(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
-    for (index, host) in cluster.hosts.iter().enumerate() {
-        let same = cluster.hosts[..index].iter().find(|other| other.address.value == host.address.value);
-        if let Some(first) = same {
-            let message = format!(
-                "hosts `{}` and `{}` have the same address {}",
-                first.name.value, host.name.value, host.address.value
-            );
-            let finding = Diagnostic::error("duplicate-address", host.address.span, message);
-            findings.push(finding.also(first.address.span, "first here"));
-        }
-    }
 }
 
 fn check_ports(host: &Host, findings: &mut Vec<Diagnostic>) {
@@ -202,71 +127,6 @@ fn check_ports(host: &Host, findings: &mut Vec<Diagnostic>) {
             let message = format!("port {} is given to {} and to {}", used.port, first.purpose, used.purpose);
             let finding = Diagnostic::error("duplicate-port", used.span, message).label(label(used));
             findings.push(finding.also(first.span, label(first)).hint("give one of them another port"));
-        }
-    }
-}
-
-fn check_nats(host: &Host, findings: &mut Vec<Diagnostic>) {
-    let Some(node) = &host.node else { return };
-    let payload = &node.nats.max_payload;
-    if payload.value < MAX_PAYLOAD_MIN {
-        let message = format!(
-            "max_payload of {} bytes: proof requests are about 1.06 MB and roles refuse less than {MAX_PAYLOAD_MIN}",
-            payload.value
-        );
-        findings
-            .push(Diagnostic::error("max-payload", payload.span, message).hint("write `max_payload: 3MB`"));
-    }
-    if payload.value > 64 << 20 {
-        let message = format!("max_payload of {} bytes: nats-server allows at most 64 MiB", payload.value);
-        findings
-            .push(Diagnostic::error("max-payload", payload.span, message).hint("write `max_payload: 3MB`"));
-    }
-}
-
-fn check_paths(host: &Host, findings: &mut Vec<Diagnostic>) {
-    let mut taken: Vec<(&Path, Span, String)> = Vec::new();
-    if let Some(plotter) = &host.plotter {
-        for (cache, what) in [
-            (&plotter.sharded_cache, "sharded-cache"),
-            (&plotter.full_piece_cache, "full-piece-sharded-cache"),
-        ] {
-            taken.push((&cache.path.value, cache.path.span, what.to_string()));
-        }
-        for (index, server) in plotter.plot_servers.iter().enumerate() {
-            taken.push((&server.path.value, server.path.span, format!("plot-server {index}")));
-        }
-    }
-    for (index, farm) in host.storage.iter().flat_map(|storage| &storage.farms).enumerate() {
-        taken.push((&farm.path.value, farm.path.span, format!("farm {index}")));
-        if let FarmSpace::Sectors(sectors) = farm.space.value
-            && sectors > SECTORS_MAX
-        {
-            let message = format!("a farm has at most {SECTORS_MAX} sectors, not {sectors}");
-            findings.push(Diagnostic::error("sectors", farm.space.span, message));
-        }
-    }
-    for (index, (path, span, what)) in taken.iter().enumerate() {
-        let clash =
-            taken[..index].iter().find(|(other, ..)| path.starts_with(other) || other.starts_with(path));
-        if let Some((other, first, other_what)) = clash {
-            let relation =
-                if path == other { "the same directory as" } else { "nested with the directory of" };
-            let message = format!("{what} has {relation} {other_what}");
-            let finding = Diagnostic::error("duplicate-path", *span, message).label(what.clone());
-            findings.push(finding.also(*first, other_what.clone()).hint("give each a directory of its own"));
-        }
-    }
-}
-
-fn check_plot_servers(host: &Host, findings: &mut Vec<Diagnostic>) {
-    let Some(plotter) = &host.plotter else { return };
-    let gpus: Vec<_> = plotter.plot_servers.iter().filter_map(|server| server.gpu).collect();
-    for (index, gpu) in gpus.iter().enumerate() {
-        if let Some(first) = gpus[..index].iter().find(|other| other.value == gpu.value) {
-            let message = format!("GPU {} has two plot-servers", gpu.value);
-            let finding = Diagnostic::error("duplicate-gpu", gpu.span, message);
-            findings.push(finding.also(first.span, "first here").hint("one plot-server per GPU"));
         }
     }
 }

@@ -122,6 +122,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Print the JSON Schema of inventories, for editors
+    Schema,
     /// List the exit codes
     ExitCodes,
     /// Serve another machine's provision over standard input and output
@@ -251,6 +253,10 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
         }
         Command::Render { target, out } => render_to(&target, &out, output).await?,
         Command::Remote => return Err(Error::Internal("`remote` is served elsewhere".to_string())),
+        Command::Schema => {
+            let schema = crate::inventory::schema();
+            output.result(&schema, &format!("{schema:#}\n"));
+        }
         Command::ExitCodes => {
             let table: Vec<_> = ExitCode::ALL.iter().map(|code| (*code as u8, code.meaning())).collect();
             let text: String =

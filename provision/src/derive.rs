@@ -247,7 +247,7 @@ impl Derive<'_> {
             "--base-path".to_string(),
             self.layout.data().join("controller").display().to_string(),
             "--node-rpc-url".to_string(),
-            format!("ws://{rpc}"),
+            format!("ws://{}", node.node_rpc_url.map_or(rpc, |url| url.value)),
         ];
         let mut proof_server = self.role(
             "autonomys-proof-server",
@@ -340,18 +340,18 @@ impl Derive<'_> {
 
     fn plot_servers(&self, placements: &Placements, facts: &HostFacts) -> Vec<Program> {
         let plotter = self.host.plotter.as_ref().expect("called for plotters only");
-        let servers = plotter.plot_servers.iter().zip(&placements.plot_servers).enumerate();
+        let servers = plotter.plot_servers.iter().zip(&placements.plot_servers);
         servers
-            .map(|(index, (server, placement))| {
+            .map(|(server, placement)| {
                 let arguments = vec![
                     "--priority-cache".to_string(),
                     "--listen-port".to_string(),
                     server.port.value.to_string(),
                     server.path.value.display().to_string(),
                 ];
-                let name = format!("autonomys-plot-server-{index}");
+                let name = &server.name.value;
                 let mut program =
-                    self.role(&name, Role::PlotServer, server.metrics_port.value, arguments, 180);
+                    self.role(name, Role::PlotServer, server.metrics_port.value, arguments, 180);
                 see_gpu(&mut program, placement.gpu.value);
                 if let Some(concurrency) = placement.gpu_concurrency.value {
                     program.environment.insert("GPU_CONCURRENCY".to_string(), concurrency.to_string());

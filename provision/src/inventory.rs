@@ -1,17 +1,26 @@
 //! The inventory: which hosts there are and what runs on them.
 //!
 //! Parsed strictly: an unknown or repeated key, or a value of the wrong type, is an error that shows its place. A
-//! host's settings are `defaults`, then its groups in order, then its own, the later winning key by key.
+//! host's settings are `defaults`, then its groups in order, then its own, the later winning key by key; two groups that
+//! say different things of one host are an error. Where the guides have the operator write what follows from the hosts
+//! (routes, URLs), it may be written, and is checked.
 
+mod expand;
+mod hosts;
+mod range;
 pub mod read;
+mod schema;
+mod secrets;
 pub mod source;
 pub mod tree;
 
 use read::{Findings, MapReader};
+pub use schema::schema;
 use serde::Serialize;
-pub use source::{Diagnostic, Severity, Source, Span, Spanned};
+use serde_json::json;
+pub use source::{Diagnostic, Severity, Source, Span, Spanned, in_order};
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use tree::{Node, Value};
 
@@ -92,14 +101,27 @@ pub struct DevChain {
 /// Ports and limits of a host's nats-server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NatsSettings {
+    /// Its name, its own in the cluster.
+    pub server_name: Option<Spanned<String>>,
     /// Clients.
     pub port: Option<Spanned<u16>>,
     /// `/healthz`, `/jsz`.
     pub monitor_port: Option<Spanned<u16>>,
     /// The other nats-servers of the cluster.
     pub cluster_port: Option<Spanned<u16>>,
+    /// The other servers' cluster ports, as the operator thinks they are.
+    pub routes: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     /// Largest message in bytes.
     pub max_payload: Option<Spanned<u64>>,
+}
+
+/// A controller.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ControllerSettings {
+    /// `--prometheus-listen-on`.
+    pub metrics_port: Option<Spanned<u16>>,
+    /// `--node-rpc-url`.
+    pub node_rpc_url: Option<Spanned<SocketAddr>>,
 }
 
 /// A role that has no settings but its metrics port and GPU.
@@ -129,6 +151,8 @@ pub struct CacheSettings {
 /// A plot-server.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PlotServerSettings {
+    /// Name of its program.
+    pub name: Option<Spanned<String>>,
     /// TCP port that serves sectors.
     pub port: Option<Spanned<u16>>,
     /// `--prometheus-listen-on`.
@@ -137,10 +161,10 @@ pub struct PlotServerSettings {
     pub gpu: Option<Spanned<u16>>,
     /// `GPU_CONCURRENCY`.
     pub gpu_concurrency: Option<Spanned<u16>>,
-    /// Directory of the spool.
-    pub path: Option<Spanned<PathBuf>>,
     /// CPUs that it runs on.
     pub cpus: Option<Spanned<BTreeSet<u32>>>,
+    /// Directory of the spool.
+    pub path: Option<Spanned<PathBuf>>,
 }
 
 /// How many sectors a farm has.
@@ -171,7 +195,7 @@ pub struct NodeSettings {
     /// The node's RPC.
     pub rpc_port: Option<Spanned<u16>>,
     /// Controller.
-    pub controller: RoleSettings,
+    pub controller: ControllerSettings,
     /// Proof-server.
     pub proof_server: RoleSettings,
 }
@@ -203,6 +227,8 @@ pub struct StorageSettings {
 pub struct Settings {
     /// Groups that the host is in (hosts only).
     pub groups: Vec<Spanned<String>>,
+    /// Words by which it can be chosen (hosts only).
+    pub tags: Vec<Spanned<String>>,
     /// How it is reached.
     pub connection: Option<Spanned<Connection>>,
     /// How to log in over SSH.
@@ -241,6 +267,8 @@ pub struct Inventory {
     pub reward_address: Spanned<String>,
     /// The cluster secret.
     pub secret: SecretReference,
+    /// Every NATS server as the operator thinks that clients reach it.
+    pub nats_servers: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     /// The development chain.
     pub dev_chain: DevChain,
     /// Where our binaries come from.
@@ -254,13 +282,22 @@ pub struct Inventory {
 /// # Errors
 /// All findings, in the order of the file.
 pub fn parse(source: &Source) -> Result<Inventory, Vec<Diagnostic>> {
-    let root = tree::parse(source).map_err(|finding| vec![finding])?;
+    let hidden = |mut findings: Vec<Diagnostic>, root: &Node| {
+        secrets::hide(source, root, &mut findings);
+        findings
+    };
+    let root = tree::parse(source).map_err(|finding| {
+        let mut findings = vec![finding];
+        secrets::hide_in_text(source, &mut findings);
+        findings
+    })?;
     let findings = Findings::default();
-    let inventory = read_inventory(&root, &findings);
+    let written_out = expand::expand(root.clone(), &findings);
+    let inventory = read_inventory(&written_out, &findings);
     let findings = findings.into_sorted();
     match inventory {
         Some(inventory) if findings.is_empty() => Ok(inventory),
-        _ => Err(findings),
+        _ => Err(hidden(findings, &root)),
     }
 }
 
@@ -278,106 +315,51 @@ fn read_inventory(root: &Node, findings: &Findings) -> Option<Inventory> {
     let secret = map.get("secret", read_secret);
     let dev_chain = map.get("dev_chain", read_dev_chain);
     let binaries = map.get("binaries", read_binaries);
-    let defaults = map.node("defaults");
-    let groups = map.node("groups");
-    let hosts = map.node("hosts");
-    for (key, present) in [
-        ("version", version.is_some() || map.key_span("version").is_some()),
-        ("cluster", cluster.is_some() || map.key_span("cluster").is_some()),
-        ("reward_address", reward_address.is_some() || map.key_span("reward_address").is_some()),
-        ("hosts", hosts.is_some()),
-    ] {
-        if !present {
-            let span = Span { start: root.span.start, end: root.span.start };
-            findings.add(Diagnostic::error("missing", span, format!("the inventory lacks `{key}:`")));
-        }
-    }
+    let nats_servers = map.get("nats_servers", |n, f| read::list(n, "`nats_servers:`", f, read::nats_url));
+    let defaults = map.later("defaults", |n, f| read_settings(n, "defaults", false, f));
+    let groups = map.later("groups", |n, f| described(n, f, |n, f| read_settings(n, "a group", false, f)));
+    let hosts = map.later("hosts", |n, f| described(n, f, |n, f| read_settings(n, "a host", true, f)));
+    let begin = Span { start: root.span.start, end: root.span.start };
+    map.require(&["version", "cluster", "reward_address", "hosts"], begin);
     map.finish();
 
     if let Some(defaults) = defaults {
         read_settings(defaults, "defaults", false, findings);
     }
-    let groups = groups.map_or_else(Vec::new, |groups| named(groups, "group", findings));
+    let groups = groups.map_or_else(Vec::new, |groups| hosts::named(groups, "group", findings));
     for (_, group) in &groups {
         read_settings(group, "a group", false, findings);
     }
-    let hosts = named(hosts?, "host", findings)
-        .into_iter()
-        .filter_map(|(name, own)| read_host(name, own, defaults, &groups, findings))
-        .collect();
+    let hosts = hosts::hosts(hosts?, defaults, &groups, findings);
     Some(Inventory {
         cluster: cluster?,
         reward_address: reward_address?,
         secret: secret.map_or(SecretReference::Generate, |secret| secret.value),
+        nats_servers,
         dev_chain: dev_chain.map(|chain| chain.value).unwrap_or_default(),
         binaries: binaries.map_or(Binaries::Build, |binaries| binaries.value),
         hosts,
     })
 }
 
-/// The entries of `hosts:` or `groups:`, duplicates noted.
-fn named<'a>(node: &'a Node, what: &str, findings: &Findings) -> Vec<(Spanned<String>, &'a Node)> {
-    let Value::Map(entries) = &node.value else {
-        let message = format!("`{what}s:` is a map from names to settings, found {}", node.value.kind());
-        findings.add(Diagnostic::error("type", node.span, message));
-        return Vec::new();
-    };
-    let mut seen: Vec<(Spanned<String>, &Node)> = Vec::new();
-    for (key, settings) in entries {
-        if let Some((first, _)) = seen.iter().find(|(name, _)| name.value == key.text) {
-            let finding = Diagnostic::error(
-                if what == "host" { "duplicate-host" } else { "duplicate-group" },
-                key.span,
-                format!("{what} `{}` is defined twice", key.text),
-            );
-            let hint = format!("give the second {what} another name, or merge the two");
-            findings.add(finding.label("again here").also(first.span, "first here").hint(hint));
-            continue;
-        }
-        if !read::is_name(&key.text) {
-            let message = format!("`{}` is no name of a {what}: use a-z, digits, `-` and `_`", key.text);
-            findings.add(Diagnostic::error("type", key.span, message));
-        }
-        seen.push((Spanned::new(key.text.clone(), key.span), settings));
+/// Describes a map from names to what `parse` reads.
+fn described(node: &Node, findings: &Findings, parse: read::Parse<Settings>) -> Option<()> {
+    parse(node, findings);
+    if let Some(description) = findings.description() {
+        description.wrap(|settings| json!({"type": "object", "additionalProperties": settings}));
     }
-    seen
-}
-
-fn read_host(
-    name: Spanned<String>,
-    own: &Node,
-    defaults: Option<&Node>,
-    groups: &[(Spanned<String>, &Node)],
-    findings: &Findings,
-) -> Option<HostEntry> {
-    let mine = read_settings(own, "a host", true, findings)?;
-    let mut merged = defaults.cloned().unwrap_or(Node { value: Value::Map(Vec::new()), span: own.span });
-    for member in &mine.groups {
-        match groups.iter().find(|(group, _)| group.value == member.value) {
-            Some((_, group)) => merged = merged.overlaid(group),
-            None => {
-                let message =
-                    format!("host `{}` is in group `{}`, which is not defined", name.value, member.value);
-                let names = groups.iter().map(|(group, _)| group.value.as_str());
-                let finding = Diagnostic::error("unknown-group", member.span, message);
-                let hint = match source::closest(&member.value, names) {
-                    Some(meant) => format!("did you mean `{meant}`?"),
-                    None => format!("define it under `groups:` as `{}:`", member.value),
-                };
-                findings.add(finding.hint(hint));
-            }
-        }
-    }
-    // Each part was read on its own above; what the merged tree gets wrong was noted there.
-    let settings = read_settings(&merged.overlaid(own), "a host", true, &Findings::default())?;
-    Some(HostEntry { name, settings })
+    None
 }
 
 fn read_settings(node: &Node, what: &str, host: bool, findings: &Findings) -> Option<Settings> {
     let mut map = MapReader::open(node, what, findings)?;
-    let groups = if host { map.get("groups", |n, f| read::list(n, "groups", f, read::name)) } else { None };
+    let names = |map: &mut MapReader<'_>, key| {
+        let names = map.get(key, |n, f| read::list(n, "this", f, read::name));
+        names.map(|names| names.value).unwrap_or_default()
+    };
     let settings = Settings {
-        groups: groups.map(|groups| groups.value).unwrap_or_default(),
+        groups: if host { names(&mut map, "groups") } else { Vec::new() },
+        tags: if host { names(&mut map, "tags") } else { Vec::new() },
         connection: map.get("connection", read_connection),
         ssh: map.part("ssh", read_ssh),
         address: map.get("address", read::address),
@@ -393,7 +375,9 @@ fn read_settings(node: &Node, what: &str, host: bool, findings: &Findings) -> Op
 }
 
 fn read_connection(node: &Node, findings: &Findings) -> Option<Connection> {
-    match read::text(node, findings)?.as_str() {
+    findings.accepts(|| json!({"enum": ["local", "ssh"]}));
+    let name = read::plain_text(node, findings)?;
+    match name.as_str() {
         "local" => Some(Connection::Local),
         "ssh" => Some(Connection::Ssh),
         other => {
@@ -430,10 +414,12 @@ fn read_secret(node: &Node, findings: &Findings) -> Option<SecretReference> {
         findings.add(Diagnostic::error("secret", node.span, message).hint(hint));
         return None;
     }
+    findings.accepts(|| json!({"const": "generate"}));
     let mut map = MapReader::open(node, "`secret:`", findings)?;
     let file = map.get("file", read::path);
-    let env = map.get("env", read::text);
+    let env = map.get("env", read::variable);
     let command = map.get("command", |n, f| read::list(n, "command", f, read::text));
+    let given = ["file", "env", "command"].iter().filter(|key| map.key_span(key).is_some()).count();
     map.finish();
     match (file, env, command) {
         (Some(file), None, None) => Some(SecretReference::File(file.value)),
@@ -441,6 +427,15 @@ fn read_secret(node: &Node, findings: &Findings) -> Option<SecretReference> {
         (None, None, Some(command)) if !command.value.is_empty() => {
             Some(SecretReference::Command(command.value.into_iter().map(|word| word.value).collect()))
         }
+        (None, None, Some(command)) => {
+            let message = "the command of a secret names no program";
+            findings.add(
+                Diagnostic::error("secret", command.span, message).hint("`command: [PROGRAM, ARGUMENT]`"),
+            );
+            None
+        }
+        // What is wrong with the one that is there was said.
+        _ if given == 1 => None,
         _ => {
             let message = "a secret has one source";
             findings
@@ -456,6 +451,7 @@ fn read_binaries(node: &Node, findings: &Findings) -> Option<Binaries> {
     {
         return Some(Binaries::Build);
     }
+    findings.accepts(|| json!({"const": "build"}));
     let mut map = MapReader::open(node, "`binaries:`", findings)?;
     let farmer = map.get("farmer", read::path);
     let dev_node = map.get("dev_node", read::path);
@@ -487,21 +483,45 @@ fn read_dev_chain(node: &Node, findings: &Findings) -> Option<DevChain> {
 fn read_nats(node: &Node, findings: &Findings) -> Option<NatsSettings> {
     let mut map = MapReader::open(node, "`nats:`", findings)?;
     let nats = NatsSettings {
+        server_name: map.get("server_name", read::name),
         port: map.get("port", read::port),
         monitor_port: map.get("monitor_port", read::port),
         cluster_port: map.get("cluster_port", read::port),
+        routes: map.get("routes", |n, f| read::list(n, "`routes:`", f, read::nats_url)),
         max_payload: map.get("max_payload", read::size),
     };
     map.finish();
     Some(nats)
 }
 
-fn read_role(node: &Node, findings: &Findings) -> Option<RoleSettings> {
-    let mut map = MapReader::open(node, "this role", findings)?;
+fn read_controller(node: &Node, findings: &Findings) -> Option<ControllerSettings> {
+    let mut map = MapReader::open(node, "the controller", findings)?;
+    let controller = ControllerSettings {
+        metrics_port: map.get("metrics_port", read::port),
+        node_rpc_url: map.get("node_rpc_url", read::node_url),
+    };
+    map.finish();
+    Some(controller)
+}
+
+fn read_proof_server(node: &Node, findings: &Findings) -> Option<RoleSettings> {
+    let mut map = MapReader::open(node, "the proof-server", findings)?;
     let role =
         RoleSettings { metrics_port: map.get("metrics_port", read::port), gpu: map.get("gpu", read::small) };
     map.finish();
     Some(role)
+}
+
+/// The guides let everyone reach the node's unsafe RPC, and every web page with them.
+fn refuse_open_rpc(map: &mut MapReader<'_>) {
+    for key in ["rpc_listen_on", "rpc_methods", "rpc_cors"] {
+        map.refuse(key, |span, _| {
+            let message = format!("`{key}` is not chosen: whoever reaches a node's unsafe RPC can act as the farm");
+            let hint = "take it out: the node listens on the host's `address:` at `rpc_port:` and answers no web page; \
+                        give it an address that only the cluster reaches";
+            Diagnostic::error("open-rpc", span, message).hint(hint)
+        });
+    }
 }
 
 fn read_node(node: &Node, findings: &Findings) -> Option<NodeSettings> {
@@ -509,9 +529,10 @@ fn read_node(node: &Node, findings: &Findings) -> Option<NodeSettings> {
     let settings = NodeSettings {
         nats: map.part("nats", read_nats).map(|nats| nats.value).unwrap_or_default(),
         rpc_port: map.get("rpc_port", read::port),
-        controller: map.part("controller", read_role).map(|role| role.value).unwrap_or_default(),
-        proof_server: map.part("proof_server", read_role).map(|role| role.value).unwrap_or_default(),
+        controller: map.part("controller", read_controller).map(|role| role.value).unwrap_or_default(),
+        proof_server: map.part("proof_server", read_proof_server).map(|role| role.value).unwrap_or_default(),
     };
+    refuse_open_rpc(&mut map);
     map.finish();
     Some(settings)
 }
@@ -525,6 +546,13 @@ fn read_cache(node: &Node, findings: &Findings) -> Option<CacheSettings> {
         size: map.get("size", read::size),
         cpus: map.get("cpus", read::cpus),
     };
+    let path = map.key_span("path");
+    map.refuse("tmp", |span, _| {
+        let message =
+            "a cache's store is kept: `tmp` has no place here, and with `path` it contradicts itself";
+        let finding = Diagnostic::error("tmp-and-path", span, message).hint("take `tmp` out");
+        path.into_iter().fold(finding, |finding, path| finding.also(path, "the store"))
+    });
     map.finish();
     Some(cache)
 }
@@ -532,12 +560,13 @@ fn read_cache(node: &Node, findings: &Findings) -> Option<CacheSettings> {
 fn read_plot_server(node: &Node, findings: &Findings) -> Option<PlotServerSettings> {
     let mut map = MapReader::open(node, "a plot-server", findings)?;
     let server = PlotServerSettings {
+        name: map.get("name", read::name),
         port: map.get("port", read::port),
         metrics_port: map.get("metrics_port", read::port),
         gpu: map.get("gpu", read::small),
         gpu_concurrency: map.get("gpu_concurrency", read::positive),
-        path: map.get("path", read::path),
         cpus: map.get("cpus", read::cpus),
+        path: map.get("path", read::path),
     };
     map.finish();
     Some(server)
@@ -559,6 +588,11 @@ fn read_plotter(node: &Node, findings: &Findings) -> Option<PlotterSettings> {
 }
 
 fn read_sector_count(node: &Node, findings: &Findings) -> Option<SectorCount> {
+    if let Some(description) = findings.description() {
+        read::positive(node, findings);
+        description.wrap(|number| json!({"anyOf": [number, {"const": "max"}]}));
+        return None;
+    }
     match &node.value {
         Value::Scalar { text, plain: true } if text == "max" => Some(SectorCount::Max),
         _ => read::positive(node, findings).map(SectorCount::Number),
@@ -571,8 +605,8 @@ fn read_farm(node: &Node, findings: &Findings) -> Option<FarmSettings> {
     let sectors = map.get("sectors", read_sector_count);
     let size = map.get("size", read::size);
     let keys = (map.key_span("sectors"), map.key_span("size"));
-    if map.key_span("path").is_none() && !map.has_unknown() {
-        findings.add(Diagnostic::error("missing", node.span, "a farm lacks `path:`"));
+    if !map.has_unknown() {
+        map.require(&["path"], node.span);
     }
     match keys {
         (Some(sectors), Some(size)) => {

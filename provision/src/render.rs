@@ -99,7 +99,7 @@ fn supervised(tera: &Tera, program: &Program, layout: &Layout) -> Result<String>
 fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<String> {
     let node = host.node.as_ref().expect("called for node hosts only");
     let mut context = Context::new();
-    context.insert("server_name", &format!("{}-{}", cluster.name, host.name.value));
+    context.insert("server_name", &node.nats.server_name.value);
     let listen = SocketAddr::new(host.address.value, node.nats.port.value);
     context.insert("listen", &listen.to_string());
     context.insert("monitor_port", &node.nats.monitor_port.value);

@@ -73,6 +73,8 @@ pub struct Overrides {
 /// nats-server of a host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Nats {
+    /// Its name, its own in the cluster.
+    pub server_name: Spanned<String>,
     /// Clients.
     pub port: Spanned<u16>,
     /// `/healthz`, `/jsz`.
@@ -80,6 +82,9 @@ pub struct Nats {
     /// The other nats-servers, where there are any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_port: Option<Spanned<u16>>,
+    /// The routes that the inventory gives, to be checked; [`Cluster::nats_routes`] are written.
+    #[serde(skip)]
+    pub given_routes: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     /// Largest message in bytes.
     pub max_payload: Spanned<u64>,
 }
@@ -102,6 +107,9 @@ pub struct NodeHost {
     pub rpc_port: Spanned<u16>,
     /// Controller.
     pub controller: PlainRole,
+    /// The node that the controller asks, where it is not the one beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_rpc_url: Option<Spanned<SocketAddr>>,
     /// Proof-server.
     pub proof_server: PlainRole,
 }
@@ -124,6 +132,8 @@ pub struct Cache {
 /// A plot-server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct PlotServer {
+    /// Name of its program.
+    pub name: Spanned<String>,
     /// TCP port that serves sectors.
     pub port: Spanned<u16>,
     /// `--prometheus-listen-on`.
@@ -135,6 +145,7 @@ pub struct PlotServer {
     /// `GPU_CONCURRENCY`.
     pub gpu_concurrency: Option<Spanned<u16>>,
     /// CPUs that it runs on, where they are given by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub cpus: Option<Spanned<BTreeSet<u32>>>,
 }
 
@@ -218,6 +229,10 @@ impl SshAccess {
 pub struct Host {
     /// Its name.
     pub name: Spanned<String>,
+    /// Groups that it is in.
+    pub groups: Vec<String>,
+    /// Words by which it can be chosen.
+    pub tags: Vec<String>,
     /// How it is reached.
     pub connection: Spanned<Connection>,
     /// How to log in, for [`Connection::Ssh`].
@@ -245,6 +260,9 @@ pub struct Cluster {
     pub reward_address: Spanned<String>,
     /// Where the cluster secret comes from.
     pub secret: SecretReference,
+    /// The NATS servers that the inventory gives, to be checked; [`Cluster::nats_servers`] are used.
+    #[serde(skip)]
+    pub given_nats_servers: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     /// The development chain.
     pub dev_chain: DevChain,
     /// Where our binaries come from.
@@ -319,6 +337,7 @@ pub fn resolve(inventory: &Inventory, overrides: &Overrides, around: &Surroundin
     Cluster {
         name: inventory.cluster.value.clone(),
         reward_address: inventory.reward_address.clone(),
+        given_nats_servers: inventory.nats_servers.clone(),
         secret,
         dev_chain: inventory.dev_chain.clone(),
         binaries,
@@ -347,6 +366,8 @@ struct HostDefaults<'a> {
     /// Where a default is said to stand: the host's name.
     span: Span,
     offset: u16,
+    cluster: &'a str,
+    host: &'a str,
     /// Whether there are several node hosts.
     clustered: bool,
     prefix: &'a Path,
@@ -379,16 +400,23 @@ impl HostDefaults<'_> {
         let max_payload = node.nats.max_payload.unwrap_or(Spanned::new(MAX_PAYLOAD_DEFAULT, self.span));
         NodeHost {
             nats: Nats {
+                server_name: node
+                    .nats
+                    .server_name
+                    .clone()
+                    .unwrap_or_else(|| Spanned::new(format!("{}-{}", self.cluster, self.host), self.span)),
                 port: self.port(node.nats.port, ports::NATS),
                 monitor_port: self.port(node.nats.monitor_port, ports::NATS_MONITOR),
                 cluster_port: self.clustered.then(|| self.port(node.nats.cluster_port, ports::NATS_CLUSTER)),
+                given_routes: node.nats.routes.clone(),
                 max_payload,
             },
             rpc_port: self.port(node.rpc_port, ports::NODE_RPC),
             controller: PlainRole {
                 metrics_port: self.port(node.controller.metrics_port, ports::METRICS_CONTROLLER),
-                gpu: node.controller.gpu,
+                gpu: None,
             },
+            node_rpc_url: node.controller.node_rpc_url,
             proof_server: PlainRole {
                 metrics_port: self.port(node.proof_server.metrics_port, ports::METRICS_PROOF_SERVER),
                 gpu: node.proof_server.gpu,
@@ -415,6 +443,8 @@ impl HostDefaults<'_> {
             plot_servers: (0..)
                 .zip(servers)
                 .map(|(index, server)| PlotServer {
+                    name: (server.value.name.clone())
+                        .unwrap_or_else(|| Spanned::new(format!("autonomys-plot-server-{index}"), self.span)),
                     port: self.port(server.value.port, ports::PLOT_SERVER_FIRST.saturating_add(index)),
                     metrics_port: self.port(
                         server.value.metrics_port,
@@ -451,6 +481,10 @@ impl HostDefaults<'_> {
     }
 }
 
+fn values(names: &[Spanned<String>]) -> Vec<String> {
+    names.iter().map(|name| name.value.clone()).collect()
+}
+
 fn resolve_host(
     inventory: &Inventory,
     host: &HostEntry,
@@ -475,14 +509,23 @@ fn resolve_host(
         });
     let offset = overrides.port_offset.filter(|_| local).or(settings.port_offset.map(|offset| offset.value));
     let nodes = inventory.hosts.iter().filter(|host| host.settings.node.is_some()).count();
-    let fill =
-        HostDefaults { span, offset: offset.unwrap_or(0), clustered: nodes > 1, prefix: &prefix, around };
+    let fill = HostDefaults {
+        span,
+        offset: offset.unwrap_or(0),
+        cluster: &inventory.cluster.value,
+        host: &host.name.value,
+        clustered: nodes > 1,
+        prefix: &prefix,
+        around,
+    };
     let dev_srs_cache = match overrides.dev_srs_cache.clone().filter(|_| local) {
         Some(directory) => directory,
         None => fill.path(settings.dev_srs_cache.as_ref(), "data/dev-srs").value,
     };
     Host {
         name: host.name.clone(),
+        groups: values(&settings.groups),
+        tags: values(&settings.tags),
         connection,
         ssh: ssh.unwrap_or_default(),
         address: settings.address.unwrap_or(Spanned::new(IpAddr::V4(Ipv4Addr::LOCALHOST), span)),

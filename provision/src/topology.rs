@@ -23,28 +23,6 @@ pub fn parse_cpus(text: &str) -> BTreeSet<u32> {
     cpus
 }
 
-/// A CPU list in which everything has to make sense, as numactl wants it of a person.
-///
-/// # Errors
-/// Says which part is wrong.
-pub fn read_cpus(text: &str) -> Result<BTreeSet<u32>, String> {
-    let mut cpus = BTreeSet::new();
-    for part in text.split(',') {
-        let range = cpu_range(part).ok_or_else(|| match part.split_once('-') {
-            Some((first, last)) if first.parse::<u32>().is_ok() && last.parse::<u32>().is_ok() => {
-                format!("`{part}` is no range of CPUs below {CPUS_MAX}: the smaller number stands first")
-            }
-            _ => format!("`{part}` is neither a CPU nor a range of CPUs"),
-        })?;
-        for cpu in range {
-            if !cpus.insert(cpu) {
-                return Err(format!("CPU {cpu} is named twice"));
-            }
-        }
-    }
-    Ok(cpus)
-}
-
 fn cpu_range(part: &str) -> Option<std::ops::RangeInclusive<u32>> {
     let (first, last) = part.split_once('-').unwrap_or((part, part));
     let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
@@ -104,24 +82,6 @@ mod tests {
     fn lists_are_written_as_they_are_read() {
         for list in ["", "0", "0-1", "0-23,96-119", "1,3,5,7"] {
             assert_eq!(cpu_list(&parse_cpus(list)), list);
-        }
-    }
-
-    #[test]
-    fn a_list_by_hand_is_right_or_refused() {
-        assert_eq!(read_cpus("0-1,4"), Ok(BTreeSet::from([0, 1, 4])));
-        // What numactl refuses, or passes silently.
-        for (list, why) in [
-            ("", "neither"),
-            ("0,", "neither"),
-            ("a", "neither"),
-            ("0-a", "neither"),
-            ("1-0", "the smaller number stands first"),
-            ("0-9000", "below 8192"),
-            ("0-4,4", "CPU 4 is named twice"),
-        ] {
-            let error = read_cpus(list).expect_err(list);
-            assert!(error.contains(why), "{list}: {error}");
         }
     }
 

@@ -23,9 +23,20 @@ fn run(arguments: &[&str]) -> String {
 #[test]
 fn command_line() {
     let mut text = String::new();
-    for command in
-        ["", "check", "plan", "explain", "apply", "start", "stop", "status", "logs", "render", "exit-codes"]
-    {
+    for command in [
+        "",
+        "check",
+        "plan",
+        "explain",
+        "apply",
+        "start",
+        "stop",
+        "status",
+        "logs",
+        "render",
+        "schema",
+        "exit-codes",
+    ] {
         let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
         writeln!(text, "$ provision {}\n{}", arguments.join(" "), run(&arguments)).unwrap();
     }

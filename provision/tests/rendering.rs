@@ -29,8 +29,12 @@ fn cluster(text: &str) -> Cluster {
     cluster
 }
 
+fn example(name: &str) -> Cluster {
+    cluster(&std::fs::read_to_string(root().join("inventories").join(name)).unwrap())
+}
+
 fn local() -> Cluster {
-    cluster(&std::fs::read_to_string(root().join("inventories/local.yaml")).unwrap())
+    example("local.yaml")
 }
 
 /// Two GPUs on two NUMA nodes, percent signs in a path, a farm by size.
@@ -61,6 +65,13 @@ fn dual_socket() -> HostFacts {
     }
 }
 
+/// A GPU on each of these NUMA nodes.
+fn with_gpus(mut host: HostFacts, nodes: &[u32]) -> HostFacts {
+    let gpu = |(index, node): (u16, &u32)| GpuFacts { index, numa_node: Some(*node), ..GpuFacts::default() };
+    host.hardware.gpus = (0..).zip(nodes).map(gpu).collect();
+    host
+}
+
 fn check_golden(name: &str, cluster: &Cluster, facts: &HostFacts) {
     let host = &cluster.hosts[0];
     let (mut programs, _) = derive::programs(cluster, host, facts);
@@ -69,7 +80,7 @@ fn check_golden(name: &str, cluster: &Cluster, facts: &HostFacts) {
     let update = std::env::var_os("UPDATE_GOLDEN").is_some();
     let mut expected: BTreeSet<PathBuf> = BTreeSet::new();
     for file in &files {
-        let path = golden.join(file.path.strip_prefix(PREFIX).unwrap());
+        let path = golden.join(file.path.strip_prefix(&host.prefix).unwrap());
         if update {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(&path, &file.text).unwrap();
@@ -92,6 +103,17 @@ fn golden_local() {
 #[test]
 fn golden_dual_gpu() {
     check_golden("dual-gpu", &dual_gpu(), &dual_socket());
+}
+
+#[test]
+fn golden_single_gpu() {
+    check_golden("single-gpu", &example("single-gpu.yaml"), &with_gpus(HostFacts::default(), &[0]));
+}
+
+#[test]
+fn golden_dual_socket_8gpu() {
+    let facts = with_gpus(dual_socket(), &[0, 0, 0, 0, 1, 1, 1, 1]);
+    check_golden("dual-socket-8gpu", &example("dual-socket-8gpu.yaml"), &facts);
 }
 
 /// A bare machine on which our binaries were brought.

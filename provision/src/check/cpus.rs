@@ -14,7 +14,7 @@ pub(super) fn check(host: &Host, findings: &mut Vec<Diagnostic>) {
         let Some((first, other)) = lists[..index].iter().find(shared) else { continue };
         let both = cpu_list(&(&cpus.value & &other.value));
         let message = format!("{first} and {what} of host `{}` both get CPUs {both}", host.name.value);
-        let finding = Diagnostic::error("duplicate-cpus", cpus.span, message).label(what.clone());
+        let finding = Diagnostic::error("cpus", cpus.span, message).label(what.clone());
         let hint = "give each its own, or leave `cpus:` out: they are then divided by the GPUs' NUMA nodes";
         findings.push(finding.also(other.span, first.clone()).hint(hint));
     }

@@ -1,29 +1,51 @@
 //! Reading typed values out of the tree; every mistake is noted and reading goes on.
 
-use super::source::{Diagnostic, Span, Spanned, closest};
+use super::schema::Description;
+use super::secrets;
+use super::source::{Diagnostic, Span, Spanned, closest, in_order};
 use super::tree::{Key, Node, Value};
+use serde_json::json;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-/// Findings so far.
+/// Highest number of a CPU: Linux is built for 8,192 at most.
+const CPU_MAX: u32 = 8191;
+
+/// Findings so far; or, when the readers are asked what they read instead, their answers.
 #[derive(Debug, Default)]
-pub struct Findings(RefCell<Vec<Diagnostic>>);
+pub struct Findings {
+    found: RefCell<Vec<Diagnostic>>,
+    description: Option<Description>,
+}
 
 impl Findings {
     /// Notes a finding.
     pub fn add(&self, finding: Diagnostic) {
-        self.0.borrow_mut().push(finding);
+        self.found.borrow_mut().push(finding);
+    }
+
+    /// For readers that describe what they read: nothing is found then.
+    pub(super) fn describing() -> Self {
+        Self { description: Some(Description::default()), ..Self::default() }
+    }
+
+    /// The description, in that case.
+    pub(super) fn description(&self) -> Option<&Description> {
+        self.description.as_ref()
+    }
+
+    /// A reader says in JSON Schema what it accepts.
+    pub fn accepts(&self, schema: impl FnOnce() -> serde_json::Value) {
+        if let Some(description) = &self.description {
+            description.say(schema());
+        }
     }
 
     /// All findings, in the order of the file, each once.
     pub fn into_sorted(self) -> Vec<Diagnostic> {
-        let mut findings = self.0.into_inner();
-        findings
-            .sort_by_key(|finding| finding.labels.first().map(|label| (label.span.start, label.span.end)));
-        findings.dedup();
-        findings
+        in_order(self.found.into_inner())
     }
 }
 
@@ -35,6 +57,7 @@ pub struct MapReader<'a> {
     entries: &'a [(Key, Node)],
     what: &'a str,
     known: Vec<&'static str>,
+    refused: Vec<&'static str>,
     findings: &'a Findings,
 }
 
@@ -57,7 +80,10 @@ impl<'a> MapReader<'a> {
                 findings.add(finding.also(first.span, "first here").hint("keep one of the two"));
             }
         }
-        Some(Self { entries, what, known: Vec::new(), findings })
+        if let Some(description) = findings.description() {
+            description.open(what);
+        }
+        Some(Self { entries, what, known: Vec::new(), refused: Vec::new(), findings })
     }
 
     /// The node at `key`, present or not.
@@ -71,9 +97,18 @@ impl<'a> MapReader<'a> {
         self.entries.iter().find(|(entry, _)| entry.text == key).map(|(entry, _)| entry.span)
     }
 
+    /// The node at `key`, present or not, to be read later by `parse`.
+    pub fn later<T>(&mut self, key: &'static str, parse: Parse<T>) -> Option<&'a Node> {
+        if let Some(description) = self.findings.description() {
+            parse(&Node::nothing(), self.findings);
+            description.key(key);
+        }
+        self.node(key)
+    }
+
     /// The value at `key`; none when absent or wrong (which is noted).
     pub fn get<T>(&mut self, key: &'static str, parse: Parse<T>) -> Option<Spanned<T>> {
-        let node = self.node(key)?;
+        let node = self.later(key, parse)?;
         if node.value == Value::Null {
             let span = self.key_span(key).unwrap_or(node.span);
             self.findings.add(Diagnostic::error("type", span, format!("`{key}` has no value")));
@@ -84,20 +119,54 @@ impl<'a> MapReader<'a> {
 
     /// A part that may be empty: none when the key is absent.
     pub fn part<T>(&mut self, key: &'static str, parse: Parse<T>) -> Option<Spanned<T>> {
-        let node = self.node(key)?;
+        let node = self.later(key, parse)?;
         let span = self.key_span(key).unwrap_or(node.span);
         parse(node, self.findings).map(|value| Spanned::new(value, span))
     }
 
+    /// Notes which of these keys are missing; `place` is where one would be.
+    pub fn require(&self, keys: &[&'static str], place: Span) {
+        if let Some(description) = self.findings.description() {
+            description.require(keys);
+        }
+        for key in keys.iter().filter(|key| self.key_span(key).is_none()) {
+            let message = format!("{} lacks `{key}:`", self.what);
+            self.findings.add(Diagnostic::error("missing", place, message));
+        }
+    }
+
+    /// A key that is known from elsewhere and does not stand here: notes why, when it does.
+    pub fn refuse(&mut self, key: &'static str, refusal: impl FnOnce(Span, &Node) -> Diagnostic) {
+        self.refused.push(key);
+        if let Some((key, node)) = self.entries.iter().find(|(entry, _)| entry.text == key) {
+            self.findings.add(refusal(key.span, node));
+        }
+    }
+
+    fn is_known(&self, key: &str) -> bool {
+        self.known.contains(&key) || self.refused.contains(&key)
+    }
+
     /// Whether a key is there that was not asked for: then what seems to be missing is probably it.
     pub fn has_unknown(&self) -> bool {
-        self.entries.iter().any(|(key, _)| !self.known.contains(&key.text.as_str()))
+        self.entries.iter().any(|(key, _)| !self.is_known(&key.text))
     }
 
     /// Notes every key that was not asked for.
     pub fn finish(self) {
+        if let Some(description) = self.findings.description() {
+            description.close();
+        }
         for (key, _) in self.entries {
-            if self.known.contains(&key.text.as_str()) {
+            if self.is_known(&key.text) {
+                continue;
+            }
+            if secrets::is_secret_name(&key.text) {
+                let message =
+                    format!("`{}` in {}: a secret does not stand in an inventory", key.text, self.what);
+                let hint = "take it out: SSH logs in with a key (`identity_file: PATH`) or an agent, and `secret:` at \
+                            the top names where the cluster's comes from";
+                self.findings.add(Diagnostic::error("secret", key.span, message).hint(hint));
                 continue;
             }
             let message = format!("unknown key `{}` in {}", key.text, self.what);
@@ -121,6 +190,12 @@ fn wrong<T>(node: &Node, findings: &Findings, expected: &str) -> Option<T> {
 
 /// Any text.
 pub fn text(node: &Node, findings: &Findings) -> Option<String> {
+    findings.accepts(|| json!({"type": ["string", "number", "boolean"]}));
+    plain_text(node, findings)
+}
+
+/// [`text`] for readers that say more exactly what they accept.
+pub(super) fn plain_text(node: &Node, findings: &Findings) -> Option<String> {
     match &node.value {
         Value::Scalar { text, .. } if !text.is_empty() => Some(text.clone()),
         _ => wrong(node, findings, "text"),
@@ -129,7 +204,8 @@ pub fn text(node: &Node, findings: &Findings) -> Option<String> {
 
 /// A name that may stand in subjects, file names and program names.
 pub fn name(node: &Node, findings: &Findings) -> Option<String> {
-    let text = text(node, findings)?;
+    findings.accepts(|| json!({"type": ["string", "integer"], "pattern": "^[a-z0-9][a-z0-9_-]{0,47}$"}));
+    let text = plain_text(node, findings)?;
     if is_name(&text) {
         return Some(text);
     }
@@ -155,6 +231,7 @@ fn number<T: std::str::FromStr>(node: &Node) -> Option<T> {
 
 /// A TCP port.
 pub fn port(node: &Node, findings: &Findings) -> Option<u16> {
+    findings.accepts(|| json!({"type": "integer", "minimum": 1, "maximum": 65535}));
     match number::<u16>(node) {
         Some(port) if port != 0 => Some(port),
         _ => wrong(node, findings, "a TCP port from 1 to 65535"),
@@ -163,26 +240,44 @@ pub fn port(node: &Node, findings: &Findings) -> Option<u16> {
 
 /// A whole number from 0 to 65,535.
 pub fn small(node: &Node, findings: &Findings) -> Option<u16> {
+    findings.accepts(|| json!({"type": "integer", "minimum": 0, "maximum": 65535}));
     number(node).or_else(|| wrong(node, findings, "a whole number from 0 to 65535"))
 }
 
 /// A whole number from 1 to 65,535.
 pub fn positive(node: &Node, findings: &Findings) -> Option<u16> {
+    findings.accepts(|| json!({"type": "integer", "minimum": 1, "maximum": 65535}));
     number(node).filter(|n| *n > 0).or_else(|| wrong(node, findings, "a whole number from 1 to 65535"))
 }
 
 /// A whole number.
 pub fn integer(node: &Node, findings: &Findings) -> Option<u64> {
+    findings.accepts(|| json!({"type": "integer", "minimum": 0}));
     number(node).or_else(|| wrong(node, findings, "a whole number"))
 }
 
 /// `true` or `false`.
 pub fn boolean(node: &Node, findings: &Findings) -> Option<bool> {
+    findings.accepts(|| json!({"type": "boolean"}));
     match &node.value {
         Value::Scalar { text, plain: true } if text == "true" => Some(true),
         Value::Scalar { text, plain: true } if text == "false" => Some(false),
         _ => wrong(node, findings, "true or false"),
     }
+}
+
+/// Name of an environment variable; what is none may be the secret itself, and is not shown.
+pub fn variable(node: &Node, findings: &Findings) -> Option<String> {
+    findings.accepts(|| json!({"type": "string", "pattern": "^[A-Za-z_][A-Za-z0-9_]*$"}));
+    let text = plain_text(node, findings)?;
+    if secrets::is_variable_name(&text) {
+        return Some(text);
+    }
+    let finding = Diagnostic::error("secret", node.span, "this is no name of an environment variable");
+    findings.add(
+        finding.hint("write the variable's name, such as `FARM_SECRET`, and set it when provision runs"),
+    );
+    None
 }
 
 fn is_login(text: &str) -> bool {
@@ -192,7 +287,8 @@ fn is_login(text: &str) -> bool {
 
 /// A user's name on a host.
 pub fn login(node: &Node, findings: &Findings) -> Option<String> {
-    let text = text(node, findings)?;
+    findings.accepts(|| json!({"type": "string"}));
+    let text = plain_text(node, findings)?;
     if is_login(&text) {
         return Some(text);
     }
@@ -201,7 +297,8 @@ pub fn login(node: &Node, findings: &Findings) -> Option<String> {
 
 /// A host to go through: `[USER@]HOST[:PORT]`.
 pub fn jump(node: &Node, findings: &Findings) -> Option<String> {
-    let text = text(node, findings)?;
+    findings.accepts(|| json!({"type": "string"}));
+    let text = plain_text(node, findings)?;
     let (user, place) = text.rsplit_once('@').map_or((None, &*text), |(user, place)| (Some(user), place));
     // An address of IPv6 stands in brackets, as its colons would be taken for that of a port.
     let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
@@ -218,7 +315,8 @@ pub fn jump(node: &Node, findings: &Findings) -> Option<String> {
 
 /// A public key as sshd keeps it: type and key; the comment is dropped.
 pub fn host_key(node: &Node, findings: &Findings) -> Option<String> {
-    let text = text(node, findings)?;
+    findings.accepts(|| json!({"type": "string", "pattern": "^(ssh|ecdsa|sk)-[^ ]+ +AAAA"}));
+    let text = plain_text(node, findings)?;
     let mut words = text.split_ascii_whitespace();
     if let (Some(kind), Some(key)) = (words.next(), words.next()) {
         let known = ["ssh-", "ecdsa-", "sk-"].iter().any(|start| kind.starts_with(start));
@@ -233,16 +331,87 @@ pub fn host_key(node: &Node, findings: &Findings) -> Option<String> {
 
 /// An address; names are not resolved.
 pub fn address(node: &Node, findings: &Findings) -> Option<IpAddr> {
+    findings.accepts(|| json!({"type": "string"}));
     let parsed = match &node.value {
         Value::Scalar { text, .. } => text.parse().ok(),
         _ => None,
     };
+    if let Value::Scalar { text, .. } = &node.value
+        && text.contains('[')
+    {
+        let message = format!("`{text}` is several addresses");
+        let hint = "a range of addresses belongs to hosts by range: `storage-[1..24]: {address: \"192.168.1.[11..34]\"}`";
+        findings.add(Diagnostic::error("range", node.span, message).hint(hint));
+        return None;
+    }
     parsed.or_else(|| wrong(node, findings, "an IP address such as 127.0.0.1"))
+}
+
+/// Where a nats-server takes clients or routes: `nats://ADDRESS:PORT`.
+pub fn nats_url(node: &Node, findings: &Findings) -> Option<SocketAddr> {
+    url(node, findings, "nats", 4222)
+}
+
+/// A node's RPC: `ws://ADDRESS:PORT`.
+pub fn node_url(node: &Node, findings: &Findings) -> Option<SocketAddr> {
+    url(node, findings, "ws", 9944)
+}
+
+/// `SCHEME://ADDRESS:PORT`; names are not resolved.
+fn url(node: &Node, findings: &Findings, scheme: &str, port: u16) -> Option<SocketAddr> {
+    findings.accepts(|| json!({"type": "string", "pattern": format!("^{scheme}://[^@]+$")}));
+    let text = plain_text(node, findings)?;
+    if secrets::has_credentials(&text) {
+        let message = "a user or password in a URL: a secret does not stand in an inventory";
+        findings.add(Diagnostic::error("secret", node.span, message).hint("write the URL without it"));
+        return None;
+    }
+    let place = text.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    let place = place.map(|place| place.strip_suffix('/').unwrap_or(place));
+    match place.and_then(|place| place.parse::<SocketAddr>().ok()).filter(|place| place.port() != 0) {
+        Some(place) => Some(place),
+        None => {
+            wrong(node, findings, &format!("the URL of an address such as `{scheme}://192.168.1.1:{port}`"))
+        }
+    }
+}
+
+/// CPUs in the kernel's notation: `0-23,96-119`.
+pub fn cpus(node: &Node, findings: &Findings) -> Option<BTreeSet<u32>> {
+    findings.accepts(
+        || json!({"type": ["string", "integer"], "pattern": "^[0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*$"}),
+    );
+    let text = plain_text(node, findings)?;
+    let mut cpus = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| match text.bytes().all(|byte| byte.is_ascii_digit()) {
+            true => text.parse::<u32>().ok().filter(|cpu| *cpu <= CPU_MAX),
+            false => None,
+        };
+        let (Some(low), Some(high)) = (number(first), number(last)) else {
+            let message =
+                format!("expected CPUs such as `0-23,96-119`, each up to {CPU_MAX}, found `{text}`");
+            findings.add(Diagnostic::error("cpus", node.span, message));
+            return None;
+        };
+        if high < low {
+            let message = format!(
+                "`{part}` runs backwards: numactl takes it without a word and binds to nothing of it"
+            );
+            let hint = format!("write `{high}-{low}`");
+            findings.add(Diagnostic::error("cpus", node.span, message).hint(hint));
+            return None;
+        }
+        cpus.extend(low..=high);
+    }
+    Some(cpus)
 }
 
 /// A path; `~/` is resolved later.
 pub fn path(node: &Node, findings: &Findings) -> Option<PathBuf> {
-    let text = text(node, findings)?;
+    findings.accepts(|| json!({"type": "string", "minLength": 1}));
+    let text = plain_text(node, findings)?;
     // Supervisor and NATS configuration can carry none of these in every place where a path stands.
     let bad = |c: char| {
         c.is_whitespace() || c.is_control() || matches!(c, '"' | '\'' | '`' | ',' | '\\' | ';' | '#' | '$')
@@ -255,6 +424,8 @@ pub fn path(node: &Node, findings: &Findings) -> Option<PathBuf> {
 
 /// Bytes: a number with a unit (`3MB`, `1.5GiB`, `4T`) or without.
 pub fn size(node: &Node, findings: &Findings) -> Option<u64> {
+    findings
+        .accepts(|| json!({"type": ["string", "integer"], "pattern": "^[0-9.]+ *[kKmMgGtTpP]?[iI]?[bB]?$"}));
     let expected = "a size such as 3MB, 20GiB or 4T";
     let Value::Scalar { text, .. } = &node.value else { return wrong(node, findings, expected) };
     primitives::parse_size(text)
@@ -265,18 +436,12 @@ pub fn size(node: &Node, findings: &Findings) -> Option<u64> {
         .ok()
 }
 
-/// A list of CPUs as numactl takes it: `0-23,96-119`.
-pub fn cpus(node: &Node, findings: &Findings) -> Option<BTreeSet<u32>> {
-    let text = text(node, findings)?;
-    let wrong = |why| {
-        let message = format!("expected a list of CPUs such as 0-23,96-119, found `{text}`");
-        findings.add(Diagnostic::error("type", node.span, message).hint(why));
-    };
-    crate::topology::read_cpus(&text).map_err(wrong).ok()
-}
-
 /// The items of a list, those that are wrong left out (and noted).
 pub fn list<T>(node: &Node, what: &str, findings: &Findings, parse: Parse<T>) -> Option<Vec<Spanned<T>>> {
+    if let Some(description) = findings.description() {
+        parse(&Node::nothing(), findings);
+        description.wrap(|items| json!({"type": "array", "items": items}));
+    }
     match &node.value {
         Value::Sequence(items) => Some(
             items

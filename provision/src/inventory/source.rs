@@ -55,6 +55,16 @@ impl Source {
         (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
     }
 
+    /// The line in which a byte offset lies, without its newline.
+    pub fn line_around(&self, offset: usize) -> Span {
+        let bytes = self.text.as_bytes();
+        let offset = offset.min(bytes.len());
+        let start = bytes[..offset].iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+        let end =
+            bytes[offset..].iter().position(|byte| *byte == b'\n').map_or(bytes.len(), |at| offset + at);
+        Span { start, end }
+    }
+
     fn line(&self, number: usize) -> &str {
         self.text.lines().nth(number - 1).unwrap_or("").trim_end_matches('\r')
     }
@@ -92,13 +102,15 @@ pub struct Diagnostic {
     pub labels: Vec<Label>,
     /// What to do.
     pub hint: Option<String>,
+    /// Parts of the shown lines that hold a secret and are left out.
+    pub hidden: Vec<Span>,
 }
 
 impl Diagnostic {
     /// An error at `span`.
     pub fn error(code: &'static str, span: Span, message: impl Into<String>) -> Self {
         let labels = vec![Label { span, text: String::new() }];
-        Self { severity: Severity::Error, code, message: message.into(), labels, hint: None }
+        Self { severity: Severity::Error, code, message: message.into(), labels, hint: None, hidden: vec![] }
     }
 
     /// A warning at `span`.
@@ -143,15 +155,21 @@ impl Diagnostic {
             let _ = writeln!(out, "{:width$}{arrow} {}:{line}:{column}", "", source.name);
             let _ = writeln!(out, "{:width$} |", "");
             let text = source.line(line);
-            let _ = writeln!(out, "{line:>width$} | {text}");
-            let length = source
-                .text
-                .get(label.span.start..label.span.end)
-                .map_or(1, |covered| covered.lines().next().unwrap_or("").trim_end().chars().count());
-            let mark = if index == 0 { "^" } else { "-" }.repeat(length.max(1));
+            let shown = self.shown(source, label.span.start, column, text);
+            let _ = writeln!(out, "{line:>width$} | {}", shown.text);
+            let length = match shown.covers_hidden {
+                true => 1,
+                false => source
+                    .text
+                    .get(label.span.start..label.span.end)
+                    .map_or(1, |covered| covered.lines().next().unwrap_or("").trim_end().chars().count()),
+            };
+            let rest = (shown.text.chars().count() + 1).saturating_sub(shown.column);
+            let mark = if index == 0 { "^" } else { "-" }.repeat(length.min(rest).max(1));
             // Tabs are kept so that the caret stands below what it means in any terminal.
-            let indent: String =
-                text.chars().take(column - 1).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let indent: String = (shown.text.chars().take(shown.column - 1))
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
             let gap = if label.text.is_empty() { "" } else { " " };
             let _ = writeln!(out, "{:width$} | {indent}{mark}{gap}{}", "", label.text);
         }
@@ -160,6 +178,52 @@ impl Diagnostic {
         }
         out
     }
+}
+
+/// A line as it may be shown: each hidden part is one `…`.
+struct Shown {
+    text: String,
+    /// Where the label begins in `text`, from 1.
+    column: usize,
+    /// Whether that is a hidden part.
+    covers_hidden: bool,
+}
+
+impl Diagnostic {
+    fn shown(&self, source: &Source, start: usize, column: usize, line: &str) -> Shown {
+        let line_start = source.line_around(start).start;
+        let hidden =
+            |offset: usize| self.hidden.iter().position(|span| (span.start..span.end).contains(&offset));
+        let mut shown = Shown { text: String::new(), column: 1, covers_hidden: hidden(start).is_some() };
+        let mut last = None;
+        for (place, (offset, character)) in line.char_indices().enumerate() {
+            let part = hidden(line_start + offset);
+            let again = part.is_some() && part == last;
+            if !again {
+                if place < column - 1 {
+                    shown.column += 1;
+                }
+                shown.text.push(if part.is_some() { '…' } else { character });
+            }
+            last = part;
+        }
+        // Behind the end of the line, where something is missing.
+        shown.column += (column - 1).saturating_sub(line.chars().count());
+        shown
+    }
+}
+
+/// Sorts findings by their place, and says once what is so for many hosts that share a line: hosts by range, or of one
+/// group. What differs by numbers alone is taken for the same.
+pub fn in_order(mut findings: Vec<Diagnostic>) -> Vec<Diagnostic> {
+    findings.sort_by_key(|finding| finding.labels.first().map(|label| (label.span.start, label.span.end)));
+    let mut seen = std::collections::HashSet::new();
+    findings.retain(|finding| {
+        let places: Vec<_> = finding.labels.iter().map(|label| (label.span.start, label.span.end)).collect();
+        let words: String = finding.message.chars().filter(|c| !c.is_ascii_digit()).collect();
+        seen.insert((finding.code, places, words))
+    });
+    findings
 }
 
 /// The candidate that `found` was probably meant to be.

@@ -12,7 +12,7 @@ pub const SIZE_MAX: usize = 4 << 20;
 /// Deepest nesting of maps and lists.
 const DEPTH_MAX: usize = 32;
 /// Nodes at most, aliases expanded.
-const NODES_MAX: usize = 200_000;
+pub(super) const NODES_MAX: usize = 200_000;
 
 /// A key of a map.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +63,11 @@ impl Value {
 }
 
 impl Node {
+    /// Nothing, at the beginning.
+    pub(super) fn nothing() -> Self {
+        Self { value: Value::Null, span: Span::default() }
+    }
+
     /// This value with `over` laid on top: maps are merged key by key, anything else is replaced.
     #[must_use]
     pub fn overlaid(&self, over: &Self) -> Self {
@@ -86,6 +91,8 @@ impl Node {
         }
     }
 }
+
+const BARE_RANGE: &str = "inside `{…}` a range stands in quotes: `{address: \"192.168.1.[11..34]\"}`";
 
 struct Builder<'a> {
     parser: Parser<'a, granit_parser::StrInput<'a>>,
@@ -139,10 +146,18 @@ impl<'a> Builder<'a> {
                 Some(Err(error)) => {
                     let start = self.offset(error.marker());
                     let span = Span { start, end: start };
-                    return Err(Diagnostic::error("yaml", span, format!("not YAML: {}", error.info())));
+                    let finding = Diagnostic::error("yaml", span, format!("not YAML: {}", error.info()));
+                    return Err(if self.has_bare_range(start) { finding.hint(BARE_RANGE) } else { finding });
                 }
             }
         }
+    }
+
+    /// Whether the line before `offset` has a range without quotes around it.
+    fn has_bare_range(&self, offset: usize) -> bool {
+        let before = self.text.get(..offset).unwrap_or("").trim_end();
+        let line = before.rsplit('\n').next().unwrap_or("");
+        line.contains('{') && line.contains('[') && line.contains("..")
     }
 
     fn offset(&self, marker: &granit_parser::Marker) -> usize {
@@ -232,7 +247,8 @@ impl<'a> Builder<'a> {
     }
 }
 
-fn size(node: &Node) -> usize {
+/// How many values a tree has.
+pub(super) fn size(node: &Node) -> usize {
     1 + match &node.value {
         Value::Null | Value::Scalar { .. } => 0,
         Value::Sequence(items) => items.iter().map(size).sum(),

@@ -42,6 +42,7 @@ fn guide() -> HostFacts {
 fn server() -> PlotServer {
     let nowhere = Span::default();
     PlotServer {
+        name: Spanned::new("autonomys-plot-server-0".to_string(), nowhere),
         port: Spanned::new(9966, nowhere),
         metrics_port: Spanned::new(9866, nowhere),
         path: Spanned::new(PathBuf::from("/spool"), nowhere),
