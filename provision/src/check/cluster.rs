@@ -174,8 +174,8 @@ fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(v4) => {
             let shared = v4.octets()[0] == 100 && v4.octets()[1] & 0xc0 == 64;
-            !(v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_unspecified() || shared)
-                && !v4.is_multicast()
+            let own = v4.is_private() || v4.is_loopback() || v4.is_link_local() || shared;
+            !(own || v4.is_unspecified() || v4.is_multicast())
         }
         IpAddr::V6(v6) => v6.segments()[0] & 0xe000 == 0x2000,
     }

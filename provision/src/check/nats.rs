@@ -84,7 +84,7 @@ fn check_quorum(servers: &[(&Host, &Nats)], findings: &mut Vec<Diagnostic>) {
         1 | 3 | 5 => return,
         2 => "JetStream needs both for its majority, so that the loss of either stops it: less safe than one"
             .to_string(),
-        _ if count % 2 == 0 => format!(
+        _ if count.is_multiple_of(2) => format!(
             "JetStream's majority is {needed}, so that it survives the loss of {}, as {} servers do",
             count - needed,
             count - 1
