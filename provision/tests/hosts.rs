@@ -245,6 +245,7 @@ fn eight_thousand_sectors_do_not_fit_and_it_is_said_how_many_do() {
     let mut facts = storage();
     facts.clock_skew = Some(ClockSkew { min_ms: 1_500, max_ms: 2_500 });
     facts.paths[1].used_bytes = 1_000_000_000_000;
+    facts.paths[1].free_bytes = Some(6_599_488_000_000);
     facts.paths[2].file_system = "xfs".into();
     facts.paths[2].rotational = Some(true);
     facts.paths[2].reserved_bytes = 0;

@@ -133,10 +133,10 @@ fn clock(host: &Host, facts: &HostFacts, problems: &mut Vec<Problem>, warnings: 
         return;
     }
     let message = format!(
-        "the clock of host `{}` is at least {:.1} s {} of this machine's",
+        "the clock of host `{}` is at least {:.1} s {} this machine's",
         host.name.value,
         off as f64 / 1000.0,
-        if certain > 0 { "ahead" } else { "behind" }
+        if certain > 0 { "ahead of" } else { "behind" }
     );
     let hint = "let both keep time (`apt-get install chrony`, then `chronyc tracking`)";
     if off > CLOCK_MAX_MS {

@@ -82,7 +82,7 @@ fn disks(host: &Host, facts: &HostFacts, gpus: bool, full_size: bool, below: &mu
         let Some(facts) = facts.path(path) else { return };
         if let Some(size) = facts.size_bytes.filter(|size| *size < short(wanted)) {
             let (wanted, size, mount) = (gigabytes(wanted), gigabytes(size), facts.mount.display());
-            below(span, format!("{what} wants an SSD of {wanted}, {mount} has {size}"));
+            below(span, format!("an SSD of {wanted} is asked for {what}, {mount} has {size}"));
         }
     };
     if host.node.is_some() && full_size {

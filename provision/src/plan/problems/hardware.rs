@@ -5,7 +5,7 @@ use crate::error::Problem;
 use crate::facts::{Hardware, HostFacts};
 use crate::inventory::{Diagnostic, Spanned};
 use crate::resolve::{Host, Plotter};
-use crate::topology::cpu_list;
+use crate::topology::{cpu_list, physical_cores};
 use std::collections::BTreeSet;
 
 /// Oldest NVIDIA driver that runs CUDA 12 (guides).
@@ -114,7 +114,7 @@ fn lists(
             // That the lists themselves overlap is told by the check of the inventory.
             let shared = &shared - &theirs.value;
             if !shared.is_empty() {
-                let halves = hardware.cores(&cores(&shared)).len();
+                let halves = physical_cores(&cores(&shared), &hardware.siblings).len();
                 let message = format!(
                     "{what} runs on the other halves of {} that {other} has: CPUs {} are SMT siblings of its own",
                     crate::error::count(halves, "core"),
