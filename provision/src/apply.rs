@@ -3,21 +3,27 @@
 mod build;
 mod executor;
 mod fleet;
+mod planning;
 mod programs;
+mod scope;
 mod stop;
 
 pub use build::set_by_cargo_run;
-pub use fleet::{Connection, connect, side_by_side};
+pub use fleet::{Connection, connect, connect_to, side_by_side};
+pub use planning::{Planned, drift, to_save};
 
 use crate::error::{Error, Problem, Result};
 use crate::events::{Event, Sink};
 use crate::facts::{self, BuildFacts, HostFacts};
 use crate::inventory::Diagnostic;
 use crate::layout::Layout;
-use crate::plan::{self, Action, Plan};
+use crate::plan::saved::SavedPlan;
+use crate::plan::{self, Plan};
 use crate::resolve::{Cluster, Host};
 use crate::transport::Transport;
+use scope::Scope;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Hosts that are worked on at once when nothing else is said.
@@ -36,6 +42,12 @@ pub struct Options {
     pub wait_for_solution: bool,
     /// Hosts that are worked on at once.
     pub forks: usize,
+    /// Whether the changes of files are told in full.
+    pub diff: bool,
+    /// Roles or programs that are started, restarted or stopped; all when there are none.
+    pub roles: Vec<String>,
+    /// The plan that is executed and no other, where one was saved.
+    pub saved: Option<Arc<SavedPlan>>,
 }
 
 impl Default for Options {
@@ -46,6 +58,9 @@ impl Default for Options {
             inventory: "inventory.yaml".to_string(),
             wait_for_solution: true,
             forks: FORKS,
+            diff: false,
+            roles: Vec::new(),
+            saved: None,
         }
     }
 }
@@ -85,34 +100,15 @@ fn judge(cluster: &Cluster, host: &Host, facts: HostFacts) -> Result<(HostFacts,
 pub async fn plan_only(
     cluster: &Cluster,
     connections: Vec<Connection<'_>>,
-    forks: usize,
-) -> Result<Vec<(Plan, Vec<Diagnostic>)>> {
-    fleet::plan_only(cluster, connections, forks).await
+    options: &Options,
+) -> Result<Vec<Planned>> {
+    planning::plan_only(cluster, connections, options).await
 }
 
-/// Which steps of a plan a run takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// All.
-    Everything,
-    /// Those that start what is installed.
-    StartOnly,
-}
-
-impl Scope {
-    /// The command that asks for it.
-    const fn command(self) -> &'static str {
-        match self {
-            Self::Everything => "apply",
-            Self::StartOnly => "start",
-        }
-    }
-}
-
-/// Brings every host to where the inventory wants it.
+/// Brings every host to where the inventory wants it. With [`Options::saved`] exactly that plan is executed.
 ///
 /// # Errors
-/// See [`Error`]; what was done stays, and the next run goes on from there. Hosts that cannot be reached or fail do not keep
+/// See [`Error`]; [`Error::Stale`] when a saved plan does not fit any more, with nothing done; what was done stays, and the next run goes on from there. Hosts that cannot be reached or fail do not keep
 /// the others from being finished; nothing at all is done when one is unfit.
 pub async fn apply(
     cluster: &Cluster,
@@ -136,6 +132,20 @@ pub async fn start(
     fleet::run(cluster, connections, options, sink, Scope::StartOnly).await
 }
 
+/// Restarts what runs, one host after the other and each program behind its gate, and starts what does not, without
+/// changing files, packages or binaries.
+///
+/// # Errors
+/// Nothing is installed, or something does not come back; then nothing more is restarted.
+pub async fn restart(
+    cluster: &Cluster,
+    connections: Vec<Connection<'_>>,
+    options: &Options,
+    sink: &dyn Sink,
+) -> Result<Report> {
+    fleet::run(cluster, connections, options, sink, Scope::Restart).await
+}
+
 /// What a run says of itself to those that its locks keep out.
 fn holder(command: &str) -> String {
     let control = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -157,34 +167,6 @@ fn utc(time: SystemTime) -> String {
     let month = if month < 10 { month + 3 } else { month - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     format!("{year:04}-{month:02}-{day:02} {:02}:{:02}:{:02} UTC", rest / 3600, rest / 60 % 60, rest % 60)
-}
-
-fn restrict(plan: &mut Plan, scope: Scope, options: &Options, sink: &dyn Sink) {
-    if !options.wait_for_solution {
-        plan.steps.retain(|step| !matches!(step.action, Action::Wait { .. }));
-    }
-    if scope == Scope::StartOnly {
-        let before = plan.steps.len();
-        plan.steps.retain(|step| {
-            use Action::{Program, StartSupervisor, StopOrphans, Wait};
-            matches!(step.action, Program { .. } | StartSupervisor | StopOrphans { .. } | Wait { .. })
-        });
-        for step in &mut plan.steps {
-            if let Action::Program { change, program } = &mut step.action
-                && !matches!(change, plan::Change::Start | plan::Change::Keep)
-            {
-                *change = plan::Change::Keep;
-                step.title = format!("{} runs", program.name);
-            }
-        }
-        let left = before - plan.steps.len();
-        if left > 0 {
-            let many = crate::error::count_of(left, "change", "changes");
-            let message =
-                format!("{many} of the inventory or the sources are not applied yet; `apply` does that");
-            sink.event(&Event::Warning { host: Some(plan.host.clone()), message });
-        }
-    }
 }
 
 fn finished(cluster: &Cluster, changes: usize, started: Instant, options: &Options) -> Event {
@@ -217,6 +199,7 @@ fn milliseconds(since: Instant) -> u64 {
 }
 
 /// Stops every program of every host in the reverse order of the start, then supervisord; returns how many were stopped.
+/// With [`Options::roles`] only theirs, and supervisord runs on.
 ///
 /// # Errors
 /// Something does not stop, or another run is at work.

@@ -1,11 +1,14 @@
 //! The command line. Parsed here, acted on by the library, said by `output`.
 
+mod plans;
+
 use crate::apply::{self, Options};
 use crate::error::{Error, ExitCode, HostFailure, Result};
 use crate::events::Event;
-use crate::facts::{BuildFacts, HostFacts};
+use crate::facts::BuildFacts;
 use crate::inventory::Source;
 use crate::layout::Layout;
+use crate::limits::{self, Limit};
 use crate::output::{Form, Output};
 use crate::resolve::{Cluster, Host, Overrides};
 use crate::transport::{self, Local, Transport, file_error};
@@ -48,6 +51,9 @@ struct Target {
     /// Work on so many hosts at once
     #[arg(long, value_name = "N", default_value_t = apply::FORKS, value_parser = parse_forks)]
     forks: usize,
+    /// Only these: hosts, groups, role:NAME, tag:NAME; with ! in front all but these
+    #[arg(long, value_name = "NAME,…", allow_hyphen_values = true)]
+    limit: Vec<String>,
 }
 
 fn parse_forks(text: &str) -> std::result::Result<usize, String> {
@@ -68,12 +74,20 @@ struct Run {
     no_wait: bool,
 }
 
+/// What of a host is meant.
+#[derive(Debug, Clone, Args)]
+struct Roles {
+    /// Only this role or program, for example plot-client; repeatable
+    #[arg(value_name = "ROLE")]
+    roles: Vec<String>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check the inventory and whether this machine is fit for it; touches nothing
     Check(Target),
     /// Show what apply would do; touches nothing
-    Plan(Target),
+    Plan(plans::PlanArgs),
     /// Why a host's programs run where they run: GPU, cores, memory, ports, sectors, each with what decided it
     Explain {
         /// The host
@@ -82,31 +96,58 @@ enum Command {
         #[command(flatten)]
         target: Target,
     },
-    /// Build, install and start what is missing, and wait until the cluster farms
+    /// Build, install and start what is missing, and wait until the cluster farms; or execute a plan that `plan --out` saved
     Apply {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
         run: Run,
+        /// Show what changes in files, too
+        #[arg(long)]
+        diff: bool,
+    },
+    /// Show what on the hosts is not as the inventory wants it; touches nothing
+    Drift {
+        #[command(flatten)]
+        target: Target,
+        /// Show files in full: what is there against what is wanted
+        #[arg(long)]
+        diff: bool,
     },
     /// Start what is installed
     Start {
         #[command(flatten)]
         target: Target,
         #[command(flatten)]
+        roles: Roles,
+        #[command(flatten)]
         run: Run,
     },
-    /// Stop everything in order; data stays
-    Stop(Target),
+    /// Stop in order; data stays
+    Stop {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        roles: Roles,
+    },
+    /// Restart what runs, one host after the other and each program behind its gate
+    Restart {
+        #[command(flatten)]
+        target: Target,
+        #[command(flatten)]
+        roles: Roles,
+        /// Multiply every deadline by this: slow machines
+        #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+        patience: f64,
+    },
     /// How every role and the cluster are
     Status(Target),
     /// The last lines of the logs
     Logs {
         #[command(flatten)]
         target: Target,
-        /// Only this role or program, for example plot-client; repeatable
-        #[arg(value_name = "ROLE")]
-        roles: Vec<String>,
+        #[command(flatten)]
+        roles: Roles,
         /// Go on with new lines until interrupted
         #[arg(long, short)]
         follow: bool,
@@ -174,21 +215,39 @@ async fn interrupted() {
     }
 }
 
-fn load(target: &Target, output: &Output) -> Result<Cluster> {
-    load_with_source(target, output).map(|(cluster, _)| cluster)
-}
-
-fn load_with_source(target: &Target, output: &Output) -> Result<(Cluster, Source)> {
-    let overrides = Overrides {
+fn overrides(target: &Target) -> Result<Overrides> {
+    Ok(Overrides {
         prefix: target.prefix.as_deref().map(absolute).transpose()?,
         port_offset: target.port_offset,
         dev_srs_cache: target.dev_srs_cache.as_deref().map(absolute).transpose()?,
         binaries: (target.binaries.as_deref().map(absolute).transpose()?)
             .map(|directory| (directory.join("autonomys-farmer"), directory.join("autonomys-dev-node"))),
-    };
-    let (cluster, source, findings) = apply::load(&target.inventory, &overrides)?;
+    })
+}
+
+fn load(target: &Target, output: &Output) -> Result<Cluster> {
+    load_with_source(&target.inventory, &overrides(target)?, output).map(|(cluster, _)| cluster)
+}
+
+fn load_with_source(
+    inventory: &std::path::Path,
+    overrides: &Overrides,
+    output: &Output,
+) -> Result<(Cluster, Source)> {
+    let (cluster, source, findings) = apply::load(inventory, overrides)?;
     output.findings(&findings, &source);
     Ok((cluster, source))
+}
+
+/// The hosts that are meant.
+fn hosts<'a>(cluster: &'a Cluster, target: &Target) -> Result<Vec<&'a Host>> {
+    Limit::parse(&target.limit)?.hosts(cluster)
+}
+
+/// The hosts that are meant and have programs of these roles.
+fn hosts_with<'a>(cluster: &'a Cluster, target: &Target, roles: &Roles) -> Result<Vec<&'a Host>> {
+    let meant = limits::programs_meant(cluster, &hosts(cluster, target)?, &roles.roles)?;
+    Ok(meant.into_iter().map(|(host, _)| host).collect())
 }
 
 fn absolute(path: &std::path::Path) -> Result<PathBuf> {
@@ -210,46 +269,49 @@ fn options(target: &Target, run: &Run) -> Options {
         None => target.inventory.display().to_string(),
     };
     let (patience, forks) = (run.patience, target.forks);
-    Options { patience, invocation, inventory, wait_for_solution: !run.no_wait, forks }
+    Options { patience, invocation, inventory, wait_for_solution: !run.no_wait, forks, ..Options::default() }
 }
 
 async fn act(command: Command, output: &Output) -> Result<ExitCode> {
     match command {
         Command::Check(target) => check(&target, output).await?,
-        Command::Plan(target) => {
+        Command::Plan(args) => plans::plan(&args, output).await?,
+        Command::Apply { target, run, diff } => plans::apply(&target, &run, diff, output).await?,
+        Command::Drift { target, diff } => return plans::drift(&target, diff, output).await,
+        Command::Start { target, roles, run } => {
             let cluster = load(&target, output)?;
-            let connections = apply::connect(&cluster, target.forks).await;
-            let planned = apply::plan_only(&cluster, connections, target.forks).await?;
-            output.plans(&planned.into_iter().map(|(plan, _)| plan).collect::<Vec<_>>());
+            let hosts = hosts_with(&cluster, &target, &roles)?;
+            let options = Options { roles: roles.roles, ..options(&target, &run) };
+            let connections = apply::connect_to(hosts, target.forks).await;
+            apply::start(&cluster, connections, &options, output.sink()).await?;
         }
         Command::Explain { host, target } => explain_host(&host, &target, output).await?,
-        Command::Apply { target, run } => {
+        Command::Restart { target, roles, patience } => {
             let cluster = load(&target, output)?;
-            let connections = apply::connect(&cluster, target.forks).await;
-            apply::apply(&cluster, connections, &options(&target, &run), output.sink()).await?;
+            let hosts = hosts_with(&cluster, &target, &roles)?;
+            let run = Run { patience, no_wait: true };
+            let options = Options { roles: roles.roles, ..options(&target, &run) };
+            let connections = apply::connect_to(hosts, target.forks).await;
+            apply::restart(&cluster, connections, &options, output.sink()).await?;
         }
-        Command::Start { target, run } => {
+        Command::Stop { target, roles } => {
             let cluster = load(&target, output)?;
-            let connections = apply::connect(&cluster, target.forks).await;
-            apply::start(&cluster, connections, &options(&target, &run), output.sink()).await?;
-        }
-        Command::Stop(target) => {
-            let cluster = load(&target, output)?;
-            let options = Options { forks: target.forks, ..Options::default() };
-            let connections = apply::connect(&cluster, target.forks).await;
+            let hosts = hosts_with(&cluster, &target, &roles)?;
+            let options = Options { forks: target.forks, roles: roles.roles, ..Options::default() };
+            let connections = apply::connect_to(hosts, target.forks).await;
             let stopped = apply::stop(&cluster, connections, &options, output.sink()).await?;
             let text = format!("{} stopped; data stays\n", crate::error::count(stopped, "program"));
             output.result(&serde_json::json!({"stopped": stopped}), &text);
         }
         Command::Status(target) => {
             let cluster = load(&target, output)?;
-            let connections = apply::connect(&cluster, target.forks).await;
+            let connections = apply::connect_to(hosts(&cluster, &target)?, target.forks).await;
             let status = status::status(&cluster, &connections, target.forks).await;
             output.status(&status);
             return Ok(if status.healthy() { ExitCode::Ok } else { ExitCode::Down });
         }
         Command::Logs { target, roles, follow, lines } => {
-            show_logs(&target, &roles, follow, lines, output).await?
+            show_logs(&target, &roles.roles, follow, lines, output).await?
         }
         Command::Render { target, out } => render_to(&target, &out, output).await?,
         Command::Remote => return Err(Error::Internal("`remote` is served elsewhere".to_string())),
@@ -269,11 +331,12 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
 
 async fn check(target: &Target, output: &Output) -> Result<()> {
     let cluster = load(target, output)?;
-    let connections = apply::connect(&cluster, target.forks).await;
+    let connections = apply::connect_to(hosts(&cluster, target)?, target.forks).await;
     // What is missing must be installable, too: so it is planned.
-    let planned = apply::plan_only(&cluster, connections, target.forks).await?;
+    let options = Options { forks: target.forks, ..Options::default() };
+    let planned = apply::plan_only(&cluster, connections, &options).await?;
     let mut count = 0;
-    for (plan, warnings) in planned {
+    for apply::Planned { plan, warnings, .. } in planned {
         count += warnings.len();
         for warning in warnings {
             let host = (cluster.hosts.len() > 1).then(|| plan.host.clone());
@@ -287,7 +350,7 @@ async fn check(target: &Target, output: &Output) -> Result<()> {
 }
 
 async fn explain_host(name: &str, target: &Target, output: &Output) -> Result<()> {
-    let (cluster, source) = load_with_source(target, output)?;
+    let (cluster, source) = load_with_source(&target.inventory, &overrides(target)?, output)?;
     let Some(host) = cluster.hosts.iter().find(|host| host.name.value == name) else {
         let known: Vec<_> = cluster.hosts.iter().map(|host| host.name.value.as_str()).collect();
         let problem = crate::error::Problem {
@@ -303,15 +366,6 @@ async fn explain_host(name: &str, target: &Target, output: &Output) -> Result<()
     Ok(())
 }
 
-/// Names of a host's programs that are meant by roles or program names; all when none is named.
-fn programs_of(cluster: &Cluster, host: &Host, roles: &[String]) -> Vec<String> {
-    let (programs, _) = derive::programs(cluster, host, &HostFacts::default());
-    let is_meant = |program: &derive::Program| {
-        roles.is_empty() || roles.iter().any(|role| program.role.name() == role || program.name == *role)
-    };
-    programs.into_iter().filter(is_meant).map(|program| program.name).collect()
-}
-
 async fn show_logs(
     target: &Target,
     roles: &[String],
@@ -320,21 +374,8 @@ async fn show_logs(
     output: &Output,
 ) -> Result<()> {
     let cluster = load(target, output)?;
-    let unknown = roles.iter().find(|role| {
-        cluster.hosts.iter().all(|host| programs_of(&cluster, host, std::slice::from_ref(role)).is_empty())
-    });
-    if let Some(role) = unknown {
-        let known = derive::Role::ALL.map(derive::Role::name).join(", ");
-        let problem = crate::error::Problem {
-            code: "unknown-role",
-            message: format!("there is no role or program {role:?} on any host"),
-            hint: format!("roles are {known}"),
-        };
-        return Err(Error::Check { problems: vec![problem] });
-    }
-    let meant: Vec<_> = cluster.hosts.iter().map(|host| (host, programs_of(&cluster, host, roles))).collect();
-    let hosts = meant.iter().filter(|(_, programs)| !programs.is_empty());
-    let showing = hosts.clone().map(|(host, programs)| {
+    let meant = limits::programs_meant(&cluster, &hosts(&cluster, target)?, roles)?;
+    let showing = meant.iter().map(|(host, programs)| {
         let many = (meant.len() > 1, programs.len() > 1);
         async move {
             let transport = transport::connect(host).await?;
@@ -344,17 +385,17 @@ async fn show_logs(
         }
     });
     let mut failures = Vec::new();
-    for ((host, _), result) in hosts.clone().zip(futures::future::join_all(showing).await) {
+    for ((host, _), result) in meant.iter().zip(futures::future::join_all(showing).await) {
         if let Err(error) = result {
             failures.push(HostFailure { host: host.name.value.clone(), error });
         }
     }
     match failures.pop() {
         None => Ok(()),
-        Some(failure) if cluster.hosts.len() == 1 => Err(failure.error),
+        Some(failure) if meant.len() == 1 => Err(failure.error),
         Some(failure) => {
             failures.push(failure);
-            Err(Error::Hosts { failures, of: cluster.hosts.len() })
+            Err(Error::Hosts { failures, of: meant.len() })
         }
     }
 }
@@ -363,7 +404,7 @@ async fn render_to(target: &Target, out: &std::path::Path, output: &Output) -> R
     let cluster = load(target, output)?;
     let binaries = crate::facts::binaries(&cluster, &Local).await?;
     let mut written = Vec::new();
-    for host in &cluster.hosts {
+    for host in hosts(&cluster, target)? {
         let transport = transport::connect(host).await?;
         let facts = crate::facts::gather(host, &*transport, &binaries).await?;
         let (mut programs, _) = derive::programs(&cluster, host, &facts);

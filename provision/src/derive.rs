@@ -135,6 +135,13 @@ pub struct Program {
     pub ready_seconds: u64,
 }
 
+impl Program {
+    /// Whether it is meant by names of roles or programs; all are when there are none.
+    pub fn is_meant(&self, names: &[String]) -> bool {
+        names.is_empty() || names.iter().any(|name| self.role.name() == name || self.name == *name)
+    }
+}
+
 /// CPUs that a program is bound to; its memory is taken from their NUMA nodes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Affinity {

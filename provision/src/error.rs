@@ -20,12 +20,14 @@ pub enum ExitCode {
     Gate = 9,
     Locked = 10,
     Down = 11,
+    Drift = 12,
+    Stale = 13,
     Interrupted = 130,
 }
 
 impl ExitCode {
     /// All codes in order.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 15] = [
         Self::Ok,
         Self::Internal,
         Self::Usage,
@@ -38,6 +40,8 @@ impl ExitCode {
         Self::Gate,
         Self::Locked,
         Self::Down,
+        Self::Drift,
+        Self::Stale,
         Self::Interrupted,
     ];
 
@@ -56,6 +60,8 @@ impl ExitCode {
             Self::Gate => "something started but did not become ready in time",
             Self::Locked => "another apply is at work",
             Self::Down => "`status`: something does not run",
+            Self::Drift => "`drift`: a host differs from the inventory",
+            Self::Stale => "a saved plan does not fit any more, or its file is damaged: plan again",
             Self::Interrupted => "interrupted by the user; apply again to go on",
         }
     }
@@ -79,6 +85,32 @@ pub enum Error {
         source_text: Box<Source>,
         /// All that is wrong.
         findings: Vec<Diagnostic>,
+    },
+    /// The command line asks for what there is not.
+    #[error("{message}")]
+    Usage {
+        /// What.
+        message: String,
+        /// What there is.
+        hint: String,
+    },
+    /// The file of a saved plan cannot be used.
+    #[error("{path}: {message}", path = path.display())]
+    PlanFile {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
+    /// What a saved plan was made from is not so any more.
+    #[error("{what} changed since the plan was made: {}", differences.join("; "))]
+    Stale {
+        /// `the inventory …`, `host …`.
+        what: String,
+        /// What is different.
+        differences: Vec<String>,
     },
     /// The host is not fit for the plan.
     #[error("{}", problems.iter().map(|problem| problem.message.as_str()).collect::<Vec<_>>().join("\n"))]
@@ -248,6 +280,8 @@ impl Error {
         match self {
             Self::ReadInventory { .. } | Self::Inventory { .. } => ExitCode::Inventory,
             Self::Check { .. } => ExitCode::Check,
+            Self::Usage { .. } => ExitCode::Usage,
+            Self::PlanFile { .. } | Self::Stale { .. } => ExitCode::Stale,
             Self::File { .. }
             | Self::Command { .. }
             | Self::Http { .. }
@@ -269,10 +303,10 @@ impl Error {
         }
     }
 
-    /// Whether a host is not fit for its plan: the inventory or the host has to be changed.
+    /// Whether a host is not fit for its plan, or not what a saved plan was made for: then nothing is done on any.
     pub fn is_unfit(&self) -> bool {
         match self {
-            Self::Check { .. } => true,
+            Self::Check { .. } | Self::Stale { .. } => true,
             Self::OnHost { error, .. } => error.is_unfit(),
             _ => false,
         }
@@ -290,7 +324,9 @@ impl Error {
     /// What to do about it, where that is not in the message.
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Package { hint, .. }
+            Self::Usage { hint, .. }
+            | Self::PlanFile { hint, .. }
+            | Self::Package { hint, .. }
             | Self::Build { hint, .. }
             | Self::Step { hint, .. }
             | Self::Connection { hint, .. } => Some(hint.clone()),
@@ -302,6 +338,9 @@ impl Error {
                 }
                 .to_string(),
             ),
+            Self::Stale { .. } => {
+                Some("nothing was done; look at a new plan: `plan INVENTORY --out FILE`".to_string())
+            }
             Self::Gate { log_path, .. } => Some(format!("its whole log: {}", log_path.display())),
             Self::Locked { .. } => Some("wait for it to end; a lock never outlives its process".to_string()),
             Self::NotRunning { .. } => Some("`provision apply INVENTORY` starts the cluster".to_string()),

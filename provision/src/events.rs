@@ -1,6 +1,7 @@
 //! What happens during a run, as data. The library tells a [`Sink`]; only `output` turns events into text.
 
 use crate::error::Problem;
+use crate::plan::FileDiff;
 use serde::Serialize;
 
 /// Version of the JSON form of events (`"v"`); raised when a field changes its meaning or goes.
@@ -55,6 +56,14 @@ pub enum Event {
         changes: usize,
         /// Gates that are asked.
         gates: usize,
+    },
+    /// What the plan changes in a file.
+    FileDiff {
+        /// Host.
+        host: String,
+        /// The change, without secrets.
+        #[serde(flatten)]
+        diff: FileDiff,
     },
     /// A step begins.
     StepStarted {

@@ -6,13 +6,14 @@
 //! templates ← derive (affinity, programs)                                                ┘
 //! ```
 //!
-//! Invariants: `inventory`, `resolve`, `check`, `derive`, `explain`, `render`, `topology` and `plan` do no I/O. Only `transport` runs commands
+//! Invariants: `inventory`, `resolve`, `check`, `limits`, `derive`, `explain`, `render`, `topology`, `plan` and `drift` do no I/O. Only `transport` runs commands
 //! and touches a host. Only `output` prints. A [`secret::Secret`] can be neither printed nor serialised.
 
 pub mod apply;
 pub mod check;
 pub mod cli;
 pub mod derive;
+pub mod drift;
 pub mod error;
 pub mod events;
 pub mod explain;
@@ -21,10 +22,12 @@ pub mod gates;
 pub mod inventory;
 pub mod journal;
 pub mod layout;
+pub mod limits;
 pub mod logs;
 pub mod output;
 pub mod packages;
 pub mod plan;
+pub mod redact;
 pub mod render;
 pub mod resolve;
 pub mod secret;

@@ -3,15 +3,19 @@
 
 mod explanation;
 mod plain;
+mod plans;
 mod terminal;
 mod text;
 
+use crate::apply::Planned;
+use crate::drift::Drift;
 use crate::error::{Error, Problem};
 use crate::events::{EVENT_VERSION, Event, Sink};
 use crate::explain::Explanation;
 use crate::inventory::{Diagnostic, Source};
-use crate::plan::Plan;
+use crate::plan::{self, FileDiff, Plan};
 use crate::status::Status;
+pub use plans::Paint;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +40,7 @@ impl Output {
     pub fn new(form: Form) -> Self {
         let sink: Box<dyn Sink> = match form {
             Form::Json => Box::new(Json::default()),
-            Form::Text if std::io::stderr().is_terminal() => Box::new(terminal::Terminal::new()),
+            Form::Text if std::io::stderr().is_terminal() => Box::new(terminal::Terminal::new(colours(true))),
             Form::Text => Box::new(plain::Plain::default()),
         };
         Self { form, sink }
@@ -72,9 +76,31 @@ impl Output {
         };
     }
 
-    /// Says the plans of a cluster's hosts.
-    pub fn plans(&self, plans: &[Plan]) {
-        self.result(&plans, &plans.iter().map(text::plan).collect::<String>());
+    /// Says the plans of a cluster's hosts; with `diff` also what they change in files.
+    pub fn plans(&self, planned: &[Planned], diff: bool) {
+        let plans: Vec<_> = planned.iter().map(|planned| &planned.plan).cloned().collect();
+        let mut text = plans::plans(&plans);
+        let mut views: Vec<PlanView<'_>> = plans.iter().map(|plan| PlanView { plan, diff: None }).collect();
+        if diff {
+            let diffs: Vec<_> =
+                planned.iter().map(|planned| plan::diff(&planned.plan, &planned.texts)).collect();
+            let hosts = plans.iter().map(|plan| plan.host.as_str());
+            text += "\n";
+            text += &plans::diffs(hosts.zip(diffs.iter().map(Vec::as_slice)), self.paint());
+            for (view, diff) in views.iter_mut().zip(diffs) {
+                view.diff = Some(diff);
+            }
+        }
+        self.result(&views, &text);
+    }
+
+    /// Says what is not as the inventory wants it.
+    pub fn drift(&self, drift: &Drift) {
+        self.result(drift, &plans::drift(drift, self.paint()));
+    }
+
+    fn paint(&self) -> Paint {
+        if self.form == Form::Text { colours(std::io::stdout().is_terminal()) } else { Paint::Plain }
     }
 
     /// Says why a host's programs run as they run.
@@ -124,6 +150,12 @@ impl Output {
     }
 }
 
+/// Colours on a terminal whose user does not refuse them (<https://no-color.org>).
+fn colours(terminal: bool) -> Paint {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    if terminal && !refused { Paint::Colours } else { Paint::Plain }
+}
+
 fn located(finding: &Diagnostic, source: &Source) -> Problem {
     let (line, column) = finding.labels.first().map_or((1, 1), |label| source.position(label.span.start));
     Problem {
@@ -138,9 +170,28 @@ pub fn error_text(error: &Error) -> String {
     text::error(error)
 }
 
-/// The text of a plan as [`Output::plan`] prints it.
-pub fn plan_text(plan: &Plan) -> String {
-    text::plan(plan)
+/// A plan as `plan --json` prints it.
+#[derive(Serialize)]
+struct PlanView<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    diff: Option<Vec<FileDiff>>,
+}
+
+/// The text of plans as [`Output::plans`] prints it.
+pub fn plans_text(plans: &[Plan]) -> String {
+    plans::plans(plans)
+}
+
+/// What changes in the files of hosts as [`Output::plans`] prints it.
+pub fn diffs_text<'a>(hosts: impl IntoIterator<Item = (&'a str, &'a [FileDiff])>, paint: Paint) -> String {
+    plans::diffs(hosts, paint)
+}
+
+/// The text of drift as [`Output::drift`] prints it.
+pub fn drift_text(drift: &Drift, paint: Paint) -> String {
+    plans::drift(drift, paint)
 }
 
 /// The text of an explanation as [`Output::explanation`] prints it.

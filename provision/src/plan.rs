@@ -1,6 +1,11 @@
 //! From what is wanted and what there is to the steps in between. Pure: no I/O, no clock, serialisable.
 
+mod basis;
+mod diff;
+mod graph;
+mod phase;
 mod problems;
+pub mod saved;
 
 use crate::derive::{self, Gate, Program};
 use crate::error::Result;
@@ -11,6 +16,10 @@ use crate::packages::{self, PackagePlan};
 use crate::render::{self, RenderedFile};
 use crate::resolve::{Cluster, Host};
 use crate::supervisor::ProcessState;
+pub use basis::Basis;
+pub use diff::{FileChange, FileDiff, Texts, diff, replaced, unified};
+pub use graph::graph;
+pub use phase::Phase;
 pub(crate) use problems::driver_text;
 pub use problems::{mixed_versions, problems};
 use serde::Serialize;
@@ -193,15 +202,14 @@ impl Planner<'_> {
 
     fn directories(&mut self) {
         let layout = &self.layout;
+        // The prefix and its `state` are not among them: they are made for the lock, before anything is planned.
         let mut wanted: Vec<PathBuf> = vec![
-            layout.prefix.clone(),
             layout.bin(),
             layout.etc(),
             layout.etc().join("supervisor.d"),
             layout.data(),
             layout.logs(),
             layout.run(),
-            layout.state(),
         ];
         // A directory elsewhere is the operator's to make: an unmounted disk must not become a directory of its
         // mount point's file system.

@@ -3,8 +3,10 @@
 use crate::derive::{Affinity, Program};
 use crate::error::{Error, Result};
 use crate::layout::Layout;
+use crate::redact;
 use crate::resolve::{Cluster, Host};
 use serde::Serialize;
+use serde::ser::SerializeStruct;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,8 +20,8 @@ const TEMPLATES: [(&str, &str); 4] = [
     ("numactl/prefix", include_str!("../../templates/numactl/prefix.tera")),
 ];
 
-/// A file to be on a host.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A file to be on a host. Neither printed nor serialised does it show a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct RenderedFile {
     /// Where.
     pub path: PathBuf,
@@ -33,6 +35,31 @@ impl RenderedFile {
     /// SHA-256 of its text in hex.
     pub fn digest(&self) -> String {
         digest(&self.text)
+    }
+
+    /// Its text without secrets.
+    pub fn shown(&self) -> String {
+        if redact::is_secret_file(&self.path) { redact::HIDDEN.to_string() } else { redact::text(&self.text) }
+    }
+}
+
+impl std::fmt::Debug for RenderedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RenderedFile")
+            .field("path", &self.path)
+            .field("text", &self.shown())
+            .field("mode", &self.mode)
+            .finish()
+    }
+}
+
+impl Serialize for RenderedFile {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        let mut file = serializer.serialize_struct("RenderedFile", 3)?;
+        file.serialize_field("path", &self.path)?;
+        file.serialize_field("text", &self.shown())?;
+        file.serialize_field("mode", &self.mode)?;
+        file.end()
     }
 }
 

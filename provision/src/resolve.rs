@@ -5,7 +5,7 @@ use crate::inventory::{
     PlotterSettings, SecretReference, SectorCount, Span, Spanned, SshSettings, StorageSettings,
 };
 use crate::layout::Layout;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -58,7 +58,8 @@ impl Surroundings {
 }
 
 /// What the command line (or a test) puts over the inventory.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Overrides {
     /// Prefix of the local host.
     pub prefix: Option<PathBuf>,

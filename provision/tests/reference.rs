@@ -5,6 +5,7 @@ use provision::derive::Role;
 use provision::error::Problem;
 use provision::events::{Event, Outcome};
 use provision::output;
+use provision::plan::{FileChange, FileDiff};
 use provision::status::{ClusterStatus, HostStatus, RoleStatus, Solutions, Status};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,8 +30,10 @@ fn command_line() {
         "plan",
         "explain",
         "apply",
+        "drift",
         "start",
         "stop",
+        "restart",
         "status",
         "logs",
         "render",
@@ -64,6 +67,15 @@ fn json_events() {
         Event::Note { host: None, message: text("one NUMA node") },
         Event::Warning { host: Some(text("here")), message: text("on tmpfs") },
         Event::Planned { host: text("here"), changes: 2, gates: 9 },
+        Event::FileDiff {
+            host: text("here"),
+            diff: FileDiff {
+                path: "etc/x.conf".into(),
+                change: FileChange::Update,
+                unified: text("@@ -1 +1 @@\n-a\n+b\n"),
+                hidden: None,
+            },
+        },
         Event::StepStarted {
             host: text("here"),
             step: text("build"),

@@ -1,15 +1,16 @@
 //! What is rendered and planned, byte for byte: `templates/golden` holds it. `UPDATE_GOLDEN=1` writes it anew.
 #![allow(clippy::unwrap_used, missing_docs)]
 
-use provision::facts::{
-    BuildFacts, GpuFacts, Hardware, HostFacts, NumaNode, PathFacts, ProgramFacts, SupervisorFacts, Tool,
-};
+mod machines;
+
+use machines::bare;
+use provision::facts::{GpuFacts, Hardware, HostFacts, NumaNode, PathFacts, ProgramFacts};
 use provision::inventory::{self, Source};
 use provision::plan::{self, Change};
 use provision::resolve::{Cluster, Overrides, Surroundings, resolve};
 use provision::supervisor::ProcessState;
 use provision::{derive, output, render};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const PREFIX: &str = "/var/lib/autonomys/cluster";
@@ -116,72 +117,9 @@ fn golden_dual_socket_8gpu() {
     check_golden("dual-socket-8gpu", &example("dual-socket-8gpu.yaml"), &facts);
 }
 
-/// A bare machine on which our binaries were brought.
-fn bare() -> HostFacts {
-    let names = ["autonomys-farmer", "autonomys-dev-node"];
-    HostFacts {
-        machine: "x86_64".into(),
-        uid: 1000,
-        python: Some(provision::facts::Python {
-            path: "/usr/bin/python3".into(),
-            version: "3.11.2".into(),
-            pip: true,
-            ensurepip: true,
-        }),
-        build: BuildFacts {
-            executables: names.map(|name| (name.to_string(), PathBuf::from("/t").join(name))).into(),
-            digests: names.map(|name| (name.to_string(), "ab".repeat(32))).into(),
-            ..BuildFacts::default()
-        },
-        ..HostFacts::default()
-    }
-}
-
-/// The facts after `plan` was applied to `bare`.
+/// The only host after its plan was applied.
 fn applied(cluster: &Cluster) -> HostFacts {
-    use provision::facts::{LinkFacts, OwnProcess};
-    let facts = bare();
-    let host = &cluster.hosts[0];
-    let layout = provision::layout::Layout::of(host);
-    let (mut programs, _) = derive::programs(cluster, host, &facts);
-    let files = render::files(cluster, host, &mut programs).unwrap();
-    let binary = |name: &str| layout.artifact(&"ab".repeat(32), name);
-    let mut links: BTreeMap<String, LinkFacts> = BTreeMap::new();
-    for name in ["autonomys-farmer", "autonomys-dev-node", "nats-server"] {
-        links.insert(name.into(), LinkFacts { target: binary(name), resolved: binary(name) });
-    }
-    let directories =
-        [layout.bin(), layout.etc().join("supervisor.d"), layout.logs(), layout.run(), layout.state()];
-    let data = provision::facts::data_paths(host);
-    let all = directories.iter().chain(&data).flat_map(|path| path.ancestors().map(Path::to_path_buf));
-    HostFacts {
-        directories: all.chain([layout.data()]).collect(),
-        secret: Some("0123456789abcdef".to_string()),
-        files: files.iter().map(|file| (file.path.clone(), file.digest())).collect(),
-        prefix_tools: ["nats-server", "supervisord", "supervisorctl"]
-            .map(|name| (name.to_string(), Tool { path: layout.bin().join(name), version: (4, 3, 0) }))
-            .into(),
-        processes: (100..)
-            .zip(&programs)
-            .map(|(pid, program)| OwnProcess {
-                pid,
-                parent: 99,
-                executable: links[program.role.binary()].resolved.clone(),
-            })
-            .collect(),
-        supervisor: Some(SupervisorFacts {
-            pid: 99,
-            programs: (100..)
-                .zip(&programs)
-                .map(|(pid, program)| {
-                    (program.name.clone(), ProgramFacts { state: ProcessState::Running, pid: Some(pid) })
-                })
-                .collect(),
-            ..SupervisorFacts::default()
-        }),
-        links,
-        ..facts
-    }
+    machines::applied(cluster, &cluster.hosts[0])
 }
 
 fn plan_of(cluster: &Cluster, facts: &HostFacts) -> plan::Plan {
@@ -195,7 +133,7 @@ fn changes(plan: &plan::Plan) -> Vec<&str> {
 #[test]
 fn plan_of_a_bare_machine() {
     let plan = plan_of(&local(), &bare());
-    insta::assert_snapshot!(output::plan_text(&plan));
+    insta::assert_snapshot!(output::plans_text(&[plan.clone()]));
     // The plan serialises, and the same inputs give the same plan.
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json, serde_json::to_value(plan_of(&local(), &bare())).unwrap());
@@ -206,7 +144,7 @@ fn plan_of_a_bare_machine() {
 fn an_applied_plan_leaves_nothing_to_do() {
     let plan = plan_of(&local(), &applied(&local()));
     assert_eq!(changes(&plan), Vec::<&str>::new());
-    insta::assert_snapshot!(output::plan_text(&plan));
+    insta::assert_snapshot!(output::plans_text(&[plan]));
 }
 
 #[test]

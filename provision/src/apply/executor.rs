@@ -1,6 +1,6 @@
 //! One step after the other.
 
-use super::fleet::{Phase, Prepared, Run, takes_down};
+use super::fleet::{Prepared, Run};
 use super::{Options, milliseconds, programs};
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome, Sink};
@@ -8,7 +8,7 @@ use crate::facts::HostFacts;
 use crate::journal::{Journal, What};
 use crate::layout::Layout;
 use crate::packages;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Phase, Plan, Step};
 use crate::render::RenderedFile;
 use crate::supervisor::{Reload, Supervisor};
 use crate::transport::{Command, Transport};
@@ -82,12 +82,12 @@ impl<'a> Executor<'a> {
 
     /// Whether the phase takes a program of this host down that runs.
     pub(super) fn restarts(&self, phase: Phase) -> bool {
-        self.plan.steps.iter().any(|step| Phase::of(step) == phase && takes_down(step))
+        self.plan.restarts(phase)
     }
 
     /// Whether the plan takes down everything that runs on this host.
     pub(super) fn stops_everything(&self) -> bool {
-        self.plan.steps.iter().any(|step| matches!(step.action, Action::StopSupervisor))
+        self.plan.stops_everything()
     }
 
     /// Opens the journal.

@@ -3,15 +3,17 @@
 
 use super::build::{self, Built};
 use super::executor::Executor;
-use super::{Options, Report, Scope, examine, finished, holder, judge, milliseconds, restrict};
-use crate::derive::{Gate, Role};
+use super::planning::{check_saved, texts};
+use super::scope::{Scope, restrict};
+use super::{Options, Report, finished, holder, judge, milliseconds};
+use crate::derive::Gate;
 use crate::error::{Error, HostFailure, Result};
-use crate::events::{Event, Outcome, Silent, Sink};
+use crate::events::{Event, Outcome, Sink};
 use crate::facts::{self, BuildFacts, HostFacts};
 use crate::gates::Answer;
-use crate::inventory::{Diagnostic, SecretReference};
+use crate::inventory::SecretReference;
 use crate::layout::Layout;
-use crate::plan::{self, Action, Change, Plan, Step};
+use crate::plan::{self, Action, Change, Phase, Plan, Step};
 use crate::resolve::{Cluster, Host};
 use crate::secret::Secret;
 use crate::supervisor::ProcessState;
@@ -28,7 +30,12 @@ pub type Connection<'a> = (&'a Host, Result<Arc<dyn Transport>>);
 
 /// Connects to every host, `forks` at once; in the order of the inventory.
 pub async fn connect(cluster: &Cluster, forks: usize) -> Vec<Connection<'_>> {
-    side_by_side(&cluster.hosts, forks, |host| async move { (host, transport::connect(host).await) }).await
+    connect_to(&cluster.hosts, forks).await
+}
+
+/// Connects to some hosts, `forks` at once; in their order.
+pub async fn connect_to<'a>(hosts: impl IntoIterator<Item = &'a Host>, forks: usize) -> Vec<Connection<'a>> {
+    side_by_side(hosts, forks, |host| async move { (host, transport::connect(host).await) }).await
 }
 
 /// Does `work` for each item, `forks` at once; gives the results in the order of the items.
@@ -79,28 +86,6 @@ impl Run<'_> {
     /// An executable of the build; none before it, or when it gives no such.
     pub(super) fn executable(&self, name: &str) -> Option<&Path> {
         self.built.get()?.executables.get(name).map(PathBuf::as_path)
-    }
-}
-
-/// What is done on all hosts before the next begins on any.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Phase {
-    /// Packages, binaries, files, supervisord.
-    Prepare,
-    /// The programs of a role.
-    Start(Role),
-    /// What is waited for when everything runs.
-    Wait,
-}
-
-impl Phase {
-    /// Where a step belongs.
-    pub(super) fn of(step: &Step) -> Self {
-        match &step.action {
-            Action::Program { program, .. } => Self::Start(program.role),
-            Action::Wait { .. } => Self::Wait,
-            _ => Self::Prepare,
-        }
     }
 }
 
@@ -162,37 +147,6 @@ impl<'a> Failures<'a> {
     }
 }
 
-/// Plans every host; fails when one cannot be planned.
-pub(super) async fn plan_only(
-    cluster: &Cluster,
-    connections: Vec<Connection<'_>>,
-    forks: usize,
-) -> Result<Vec<(Plan, Vec<Diagnostic>)>> {
-    let mut failures = Failures::new(&Silent, connections.len());
-    let binaries = facts::binaries(cluster, &Local).await?;
-    let connected = failures.keep(connections);
-    let planning = side_by_side(connected, forks, |(host, transport)| {
-        let binaries = &binaries;
-        async move {
-            let planned = async {
-                let (facts, warnings) = examine(cluster, host, &*transport, binaries).await?;
-                Ok((plan::plan(cluster, host, &facts)?, warnings, facts))
-            };
-            (host, planned.await)
-        }
-    });
-    let mut planned = failures.keep(planning.await);
-    failures.verdict()?;
-    let hosts: Vec<_> = planned.iter().map(|(host, (_, _, facts))| (*host, facts)).collect();
-    let mixed = plan::mixed_versions(&hosts);
-    // Said with the first host, though it is of all.
-    if let Some((host, (_, warnings, _))) = planned.first_mut() {
-        let span = host.name.span;
-        warnings.extend(mixed.into_iter().map(|told| Diagnostic::warning("mixed-versions", span, told)));
-    }
-    Ok(planned.into_iter().map(|(_, (plan, warnings, _))| (plan, warnings)).collect())
-}
-
 /// Brings every host to where the inventory wants it.
 ///
 /// # Errors
@@ -211,8 +165,16 @@ pub(super) async fn run(
         hosts: connections.iter().map(|(host, _)| host.name.value.clone()).collect(),
         version: env!("CARGO_PKG_VERSION").to_string(),
     });
+    if let Some(saved) = &options.saved {
+        saved.check_inventory(cluster)?;
+    }
     let mut failures = Failures::new(sink, connections.len());
     let binaries = facts::binaries(cluster, &Local).await?;
+    let left_out: Vec<&Host> = cluster
+        .hosts
+        .iter()
+        .filter(|host| connections.iter().all(|(meant, _)| meant.name != host.name))
+        .collect();
     let connected = failures.keep(connections);
     let mut run = Run { cluster, options, sink, scope, secret: OnceCell::new(), built: OnceCell::new() };
     let preparing = side_by_side(connected, options.forks, |(host, transport)| {
@@ -228,7 +190,7 @@ pub(super) async fn run(
     for message in plan::mixed_versions(&hosts) {
         sink.event(&Event::Warning { host: None, message });
     }
-    run.secret = common_secret(cluster, &prepared).await?;
+    run.secret = common_secret(cluster, &prepared, &left_out).await?;
     let changes = match settled(&run, &prepared).await {
         true => 0,
         false => execute(&run, &prepared, &mut failures).await,
@@ -255,11 +217,20 @@ async fn prepare<'a>(
         let judged = judge(cluster, host, facts.seen_from_here(asked_ms, binaries))?;
         Ok::<_, Error>((judged, lock))
     };
+    // A saved plan has to fit before anything is touched.
+    let check = |facts: &HostFacts| -> Result<Plan> {
+        let plan = plan::plan(cluster, host, facts)?;
+        match &options.saved {
+            Some(saved) => check_saved(saved, host, facts, &plan).map(|()| plan),
+            None => Ok(plan),
+        }
+    };
     let (mut judged, mut lock) = entered().await?;
     if lock.is_none() {
-        if scope == Scope::StartOnly {
+        if scope != Scope::Everything {
             return Err(Error::NotRunning { prefix: layout.prefix });
         }
+        check(&judged.0)?;
         // The lock needs a place, which a host gets only once it is known to be fit.
         transport.make_directory(&layout.state(), 0o755).await?;
         (judged, lock) = entered().await?;
@@ -274,8 +245,8 @@ async fn prepare<'a>(
     for warning in warnings {
         sink.event(&Event::Warning { host: name(), message: warning.message });
     }
-    let mut plan = plan::plan(cluster, host, &facts)?;
-    restrict(&mut plan, scope, options, sink);
+    let mut plan = check(&facts)?;
+    restrict(&mut plan, scope, &facts, options, sink);
     for note in &plan.notes {
         sink.event(&Event::Note { host: name(), message: note.clone() });
     }
@@ -284,17 +255,29 @@ async fn prepare<'a>(
         changes: plan.changes(),
         gates: plan.steps.len() - plan.changes(),
     });
+    if options.diff {
+        for diff in plan::diff(&plan, &texts(&plan, &*transport).await) {
+            sink.event(&Event::FileDiff { host: plan.host.clone(), diff });
+        }
+    }
     Ok(Prepared { host, transport, layout, facts, plan, _lock: lock })
 }
 
 /// The secret that hosts of the cluster have already. Compared on every run: one made while a host was away is not that
-/// host's.
-async fn common_secret(cluster: &Cluster, prepared: &[Prepared<'_>]) -> Result<OnceCell<Secret>> {
+/// host's. Hosts that a limit leaves out are asked only when a host lacks it and none of the others has it.
+async fn common_secret(
+    cluster: &Cluster,
+    prepared: &[Prepared<'_>],
+    left_out: &[&Host],
+) -> Result<OnceCell<Secret>> {
     if cluster.secret != SecretReference::Generate {
         return Ok(OnceCell::new());
     }
     let having = || prepared.iter().filter(|prepared| prepared.facts.secret.is_some());
-    let Some(first) = having().next() else { return Ok(OnceCell::new()) };
+    let Some(first) = having().next() else {
+        let found = if prepared.is_empty() { None } else { secret_of_others(left_out).await? };
+        return Ok(found.map_or_else(OnceCell::new, |secret| OnceCell::new_with(Some(secret))));
+    };
     if let Some(other) = having().find(|other| other.facts.secret != first.facts.secret) {
         let (first_name, second_name) = (&first.host.name.value, &other.host.name.value);
         return Err(Error::Secret(format!(
@@ -307,6 +290,31 @@ async fn common_secret(cluster: &Cluster, prepared: &[Prepared<'_>]) -> Result<O
     }
     let secret = Secret::of_host(&first.layout.secret(), &*first.transport).await?;
     Ok(OnceCell::new_with(Some(secret)))
+}
+
+/// The secret of the first host that has one. A host that cannot be asked may have it: then none may be made.
+async fn secret_of_others(hosts: &[&Host]) -> Result<Option<Secret>> {
+    for host in hosts {
+        let asked = async {
+            let transport = transport::connect(host).await?;
+            let path = Layout::of(host).secret();
+            match transport.resolve(&path).await? {
+                Some(_) => Secret::of_host(&path, &*transport).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        match asked.await {
+            Ok(None) => {}
+            Ok(found) => return Ok(found),
+            Err(error) => {
+                return Err(Error::Secret(format!(
+                    "no host of this run has one, and {}, which is left out, cannot be asked for it: {error}",
+                    host.name.value
+                )));
+            }
+        }
+    }
+    Ok(None)
 }
 
 /// Whether nothing is to be done anywhere, which one question a host tells; the steps of all hosts are told then. Otherwise
@@ -450,9 +458,4 @@ fn untouched(phase: Phase, broken: &str) -> Error {
         message: format!("not begun, since {what} on host {broken} did not come back"),
         hint: format!("mend {broken} first, then apply again: this host still runs as before"),
     }
-}
-
-/// Whether a step takes a running program down.
-pub(super) fn takes_down(step: &Step) -> bool {
-    matches!(&step.action, Action::Program { change: Change::Restart { .. } | Change::RestartIfBuilt, .. })
 }

@@ -41,7 +41,7 @@ pub(super) async fn stop(
     let mut failures = Failures::new(sink, connections.len());
     let connected = failures.keep(connections);
     let finding = side_by_side(connected, options.forks, |(host, transport)| async move {
-        (host, Stopping::find(cluster, host, transport).await)
+        (host, Stopping::find(cluster, host, transport, &options.roles).await)
     });
     let mut hosts = failures.keep(finding.await);
     // What no inventory knows is stopped before what it may need.
@@ -53,7 +53,9 @@ pub(super) async fn stop(
         hosts = failures.keep(working.await);
     }
     let ending = side_by_side(hosts, options.forks, |(host, stopping)| async move {
-        (host, stopping.end().await.map(|()| stopping.stopped))
+        // What is not meant runs on, and supervisord with it.
+        let ended = if options.roles.is_empty() { stopping.end().await } else { Ok(()) };
+        (host, ended.map(|()| stopping.stopped))
     });
     let stopped = failures.keep(ending.await).into_iter().map(|(_, stopped)| stopped).sum();
     failures.verdict()?;
@@ -61,7 +63,13 @@ pub(super) async fn stop(
 }
 
 impl<'a> Stopping<'a> {
-    async fn find(cluster: &Cluster, host: &'a Host, transport: Arc<dyn Transport>) -> Result<Self> {
+    /// Finds what runs and is meant by `roles`, which are all when there are none.
+    async fn find(
+        cluster: &Cluster,
+        host: &'a Host,
+        transport: Arc<dyn Transport>,
+        roles: &[String],
+    ) -> Result<Self> {
         let layout = Layout::of(host);
         if transport.resolve(&layout.state()).await?.is_none() {
             return Err(Error::NotRunning { prefix: layout.prefix });
@@ -74,6 +82,18 @@ impl<'a> Stopping<'a> {
         if supervised {
             let programs = supervisor.programs().await?.into_iter().filter(|program| program.pid != 0);
             running = programs.map(|program| program.name).collect();
+            if !roles.is_empty() {
+                let meant = known.iter().filter(|program| program.is_meant(roles));
+                let meant: Vec<&String> = meant.map(|program| &program.name).collect();
+                running.retain(|name| meant.contains(&name));
+            }
+        } else if !roles.is_empty() {
+            // Which of the processes is which role's is not known without it.
+            return Err(Error::Step {
+                step: format!("stop {}", roles.join(", ")),
+                message: "supervisord does not run, and nothing else knows what runs".to_string(),
+                hint: "`apply` heals it; `stop` without roles stops everything that is left".to_string(),
+            });
         } else {
             let facts = facts::gather(host, &*transport, &BuildFacts::default()).await?;
             let orphans: Vec<u32> = facts.orphans().iter().map(|process| process.pid).collect();

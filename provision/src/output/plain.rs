@@ -1,7 +1,7 @@
 //! Events as lines: for logs, pipes and CI.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "part of `output`")]
 
-use super::text;
+use super::{plans, text};
 use crate::error::count_of;
 use crate::events::{Event, Sink};
 use std::collections::HashMap;
@@ -63,6 +63,9 @@ impl Sink for Plain {
                 count_of(*changes, "change", "changes"),
                 count_of(*gates, "gate", "gates")
             ),
+            Event::FileDiff { host, diff } => {
+                eprint!("{}", plans::file_diff(host, diff, plans::Paint::Plain));
+            }
             // Said with the first progress or with the end: most steps take milliseconds and one line.
             Event::StepStarted { host, title, number, of, .. } => {
                 let line = format!("[{number}/{of}] {}{title}", names.of(Some(host)));

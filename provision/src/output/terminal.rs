@@ -1,7 +1,7 @@
 //! Events on a terminal: what is going on moves, what is done stays.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "part of `output`")]
 
-use super::text;
+use super::{plans, text};
 use crate::error::count_of;
 use crate::events::{Event, Outcome, Sink};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -13,6 +13,7 @@ use std::time::Duration;
 /// Events on a terminal.
 pub(super) struct Terminal {
     bar: ProgressBar,
+    paint: plans::Paint,
     state: Mutex<State>,
 }
 
@@ -32,11 +33,11 @@ struct OfHost {
 }
 
 impl Terminal {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(paint: plans::Paint) -> Self {
         let style = ProgressStyle::with_template("{spinner} [{pos}/{len}] {wide_msg} {elapsed}");
         let bar = ProgressBar::new(0);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
-        Self { bar, state: Mutex::default() }
+        Self { bar, paint, state: Mutex::default() }
     }
 
     fn say(&self, line: &str) {
@@ -79,6 +80,9 @@ impl Sink for Terminal {
                 state.hosts.entry(host.clone()).or_default().of = changes + gates;
                 let changes = count_of(*changes, "change", "changes");
                 self.say(&format!("plan for host {host}: {changes}, {}", count_of(*gates, "gate", "gates")));
+            }
+            Event::FileDiff { host, diff } => {
+                self.say(plans::file_diff(host, diff, self.paint).trim_end());
             }
             Event::StepStarted { host, title, number, of, .. } => {
                 state

@@ -3,7 +3,6 @@
 use crate::error::{Error, count, count_of};
 use crate::events::{Event, Outcome};
 use crate::inventory::Severity;
-use crate::plan::{Action, Change, Plan};
 use crate::status::{HostStatus, RoleStatus, Status};
 use std::fmt::Write;
 
@@ -28,6 +27,12 @@ pub(super) fn error(error: &Error) -> String {
                     writeln!(out, "error[{}]: {}\n  = hint: {}", problem.code, problem.message, problem.hint);
             }
             let _ = writeln!(out, "error: {}; nothing was done", count(problems.len(), "problem"));
+        }
+        Error::Stale { what, differences } => {
+            let _ = writeln!(out, "error: {what} changed since the plan was made:");
+            for difference in differences {
+                let _ = writeln!(out, "  {difference}");
+            }
         }
         Error::Hosts { failures, .. } => {
             for failure in failures {
@@ -74,29 +79,6 @@ impl HostNames {
 /// A message with its host's name in front, once.
 pub(super) fn once(host: &str, message: &str) -> String {
     if message.starts_with(&format!("{host}: ")) { message.to_string() } else { format!("{host}: {message}") }
-}
-
-pub(super) fn plan(plan: &Plan) -> String {
-    let mut out =
-        format!("Plan for cluster {} on host {} ({})\n", plan.cluster, plan.host, plan.prefix.display());
-    for step in &plan.steps {
-        let mark = match &step.action {
-            Action::Program { change: Change::Keep, .. } | Action::Wait { .. } => ' ',
-            Action::RemoveFile { .. }
-            | Action::RemoveProgram { .. }
-            | Action::StopOrphans { .. }
-            | Action::StopSupervisor => '-',
-            Action::WriteFile { replaces: Some(_), .. }
-            | Action::Program { change: Change::Restart { .. } | Change::RestartIfBuilt, .. } => '~',
-            _ => '+',
-        };
-        let _ = writeln!(out, "  {mark} {}", step.title);
-    }
-    for note in &plan.notes {
-        let _ = writeln!(out, "  note: {note}");
-    }
-    let _ = writeln!(out, "{}", count_of(plan.changes(), "change", "changes"));
-    out
 }
 
 /// `2 d 3 h`, `4 min`, `12 s`.

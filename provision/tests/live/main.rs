@@ -4,5 +4,6 @@
 
 mod lifecycle;
 mod packages;
+mod plans;
 mod support;
 mod trouble;

@@ -26,8 +26,8 @@ async fn ssh_a_cluster_is_applied_once_and_then_left_alone() {
     let ssh: Arc<dyn Transport> = Arc::new(sshd.connect().await);
     let connected = || vec![(&cluster.hosts[0], Ok(Arc::clone(&ssh)))];
 
-    let planned = apply::plan_only(&cluster, connected(), 1).await.unwrap();
-    assert!(planned[0].0.changes() > 10, "{planned:?}");
+    let planned = apply::plan_only(&cluster, connected(), &Options::default()).await.unwrap();
+    assert!(planned[0].plan.changes() > 10, "{planned:?}");
     let (options, sink) = (Options::default(), Kept::default());
     let first = apply::apply(&cluster, connected(), &options, &sink).await.unwrap();
     assert!(first.changes > 10, "{first:?}");
