@@ -98,7 +98,10 @@ fn values(line: &str) -> String {
         if !tells_of_a_secret(name) {
             continue;
         }
-        let Some((separator, value)) = value_behind(name, after) else { continue };
+        // A blank parts name and value only where a name can stand: a path may end like one.
+        let begun = out[..out.len() - name.len()].trim_end();
+        let alone = name.starts_with('-') || begun.is_empty() || begun.ends_with(['{', ',', ';', '#']);
+        let Some((separator, value)) = value_behind(alone, after) else { continue };
         let end = value_end(value, name.starts_with('-'));
         if end > 0 {
             out.push_str(separator);
@@ -120,14 +123,15 @@ fn tells_of_a_secret(name: &str) -> bool {
         || words.iter().any(|word| SECRET_WORDS.contains(&&**word))
 }
 
-/// What parts a name from its value, and the value with all that follows; none when no value follows.
-fn value_behind<'a>(name: &str, after: &'a str) -> Option<(&'a str, &'a str)> {
+/// What parts a name from its value, and the value with all that follows; none when no value follows. A blank is enough
+/// behind a name that stands `alone`.
+fn value_behind(alone: bool, after: &str) -> Option<(&str, &str)> {
     let unquoted = after.strip_prefix(['"', '\'']).unwrap_or(after);
     let trimmed = unquoted.trim_start();
     let value = match trimmed.strip_prefix([':', '=']) {
         Some(value) => value.trim_start(),
         // NATS takes `name "value"` and `name value`, too; a block of settings is no value.
-        None if trimmed.len() < unquoted.len() || name.starts_with('-') => trimmed,
+        None if alone && trimmed.len() < unquoted.len() => trimmed,
         None => return None,
     };
     if value.is_empty() || ["{", "["].contains(&value.trim_end()) {
