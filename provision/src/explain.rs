@@ -209,14 +209,9 @@ impl Explainer<'_> {
     }
 
     fn plot_server(&self, program: &Program, lines: &mut Vec<Line>) {
-        let index = program.name.rsplit('-').next().and_then(|index| index.parse::<usize>().ok());
-        let (Some(plotter), Some(placements), Some(index)) = (&self.host.plotter, &self.placements, index)
-        else {
-            return;
-        };
-        let (Some(server), Some(placement)) =
-            (plotter.plot_servers.get(index), placements.plot_servers.get(index))
-        else {
+        let (Some(plotter), Some(placements)) = (&self.host.plotter, &self.placements) else { return };
+        let mut servers = plotter.plot_servers.iter().zip(&placements.plot_servers);
+        let Some((server, placement)) = servers.find(|(server, _)| server.name.value == program.name) else {
             return;
         };
         lines.push(self.chosen("GPU", &placement.gpu));

@@ -595,15 +595,9 @@ fn read_sector_count(node: &Node, findings: &Findings) -> Option<SectorCount> {
     }
     match &node.value {
         Value::Scalar { text, plain: true } if text == "max" => Some(SectorCount::Max),
-        _ => read::positive(node, &Findings::default()).map(SectorCount::Number).or_else(|| {
-            let found = match &node.value {
-                Value::Scalar { text, .. } => format!("`{text}`"),
-                other => other.kind().to_string(),
-            };
-            let message = format!("expected a whole number from 1 to 65535, or `max`, found {found}");
-            findings.add(Diagnostic::error("type", node.span, message));
-            None
-        }),
+        _ => read::positive(node, &Findings::default())
+            .map(SectorCount::Number)
+            .or_else(|| read::wrong(node, findings, "a whole number from 1 to 65534, or `max`")),
     }
 }
 

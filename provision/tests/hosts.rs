@@ -33,8 +33,7 @@ hosts:
     Source { name: "guide.yaml".into(), text }
 }
 
-const FOUR_SERVERS: &str =
-    "plot_servers: [{port: 9966}, {port: 9967}, {port: 9968, gpu_concurrency: 16}, {gpu: 3}]";
+const FOUR_SERVERS: &str = "plot_servers: [{port: 9966}, {port: 9967}, {port: 9968, gpu_concurrency: 16}, {gpu: 3, name: autonomys-last}]";
 const TWO_FARMS: &str =
     "- {path: /mnt/nvme0n1/farm, sectors: max}\n        - {path: /mnt/nvme0n2/farm, sectors: 7000}";
 

@@ -293,28 +293,30 @@ fn join_gpus(sysfs: &str, driver: &str, smi: &[SmiGpu]) -> (Vec<GpuFacts>, Vec<S
         }
         gpu
     };
-    let gpus: Vec<_> =
-        if !smi.is_empty() {
-            let gpu = |gpu: &SmiGpu| GpuFacts {
-                index: gpu.index,
-                pci: Some(gpu.pci.clone()),
-                model: Some(gpu.model.clone()),
-                memory_bytes: gpu.memory_bytes,
-                ..GpuFacts::default()
-            };
-            smi.iter().map(gpu).map(with_card).collect()
-        } else if !served.is_empty() {
-            // A container is given some of the cards: those whose device it has.
-            let ours = served.iter().filter(|(_, (_, minor))| {
-                devices.is_empty() || minor.is_none_or(|minor| devices.contains(&minor))
-            });
-            let gpu = |(index, (pci, (model, _))): (u16, (&String, &(Option<String>, Option<u16>)))| {
-                GpuFacts { index, pci: Some(pci.clone()), model: model.clone(), ..GpuFacts::default() }
-            };
-            (0..).zip(ours).map(gpu).map(with_card).collect()
-        } else {
-            devices.iter().map(|index| GpuFacts { index: *index, ..GpuFacts::default() }).collect()
+    let gpus: Vec<_> = if !smi.is_empty() {
+        let gpu = |gpu: &SmiGpu| GpuFacts {
+            index: gpu.index,
+            pci: Some(gpu.pci.clone()),
+            model: Some(gpu.model.clone()),
+            memory_bytes: gpu.memory_bytes,
+            ..GpuFacts::default()
         };
+        smi.iter().map(gpu).map(with_card).collect()
+    } else if !served.is_empty() {
+        // A container is given some of the cards: those whose device it has.
+        let ours = served.iter().filter(|(_, (_, minor))| {
+            devices.is_empty() || minor.is_none_or(|minor| devices.contains(&minor))
+        });
+        let gpu = |(index, (pci, (model, _))): (u16, (&String, &ServedCard))| GpuFacts {
+            index,
+            pci: Some(pci.clone()),
+            model: model.clone(),
+            ..GpuFacts::default()
+        };
+        (0..).zip(ours).map(gpu).map(with_card).collect()
+    } else {
+        devices.iter().map(|index| GpuFacts { index: *index, ..GpuFacts::default() }).collect()
+    };
     let known: BTreeSet<_> = gpus.iter().filter_map(|gpu| gpu.pci.as_ref()).collect();
     let nothing_known = known.is_empty() && !gpus.is_empty();
     let bare =
@@ -323,9 +325,12 @@ fn join_gpus(sysfs: &str, driver: &str, smi: &[SmiGpu]) -> (Vec<GpuFacts>, Vec<S
     (gpus, bare)
 }
 
+/// Model and number of the device of a card that the driver serves.
+type ServedCard = (Option<String>, Option<u16>);
+
 /// The cards of `/proc/driver/nvidia/gpus`: PCI address, then model and number of the device.
-fn served_cards(text: &str) -> BTreeMap<String, (Option<String>, Option<u16>)> {
-    let mut served: BTreeMap<String, (Option<String>, Option<u16>)> = BTreeMap::new();
+fn served_cards(text: &str) -> BTreeMap<String, ServedCard> {
+    let mut served: BTreeMap<String, ServedCard> = BTreeMap::new();
     for line in text.lines() {
         let Some((path, said)) = line.split_once("/information:") else { continue };
         let (Some(pci), Some((key, value))) =

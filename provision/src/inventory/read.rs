@@ -179,7 +179,8 @@ impl<'a> MapReader<'a> {
     }
 }
 
-fn wrong<T>(node: &Node, findings: &Findings, expected: &str) -> Option<T> {
+/// Notes that a value is not what was expected.
+pub(super) fn wrong<T>(node: &Node, findings: &Findings, expected: &str) -> Option<T> {
     let found = match &node.value {
         Value::Scalar { text, .. } => format!("`{text}`"),
         other => other.kind().to_string(),

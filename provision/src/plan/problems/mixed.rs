@@ -5,14 +5,16 @@ use crate::facts::HostFacts;
 use crate::resolve::Host;
 use std::collections::BTreeMap;
 
+type Version = (u32, u32, u32);
+type VersionOf<'a> = &'a dyn Fn(&Host, &HostFacts) -> Option<Version>;
+
 /// What differs between hosts, a sentence each: versions of nats-server, Supervisor and the NVIDIA driver.
 pub fn mixed_versions(hosts: &[(&Host, &HostFacts)]) -> Vec<String> {
     let tool = |facts: &HostFacts, name: &str| {
         let tools = [&facts.prefix_tools, &facts.path_tools];
         tools.into_iter().find_map(|tools| tools.get(name)).map(|tool| tool.version)
     };
-    type Version = (u32, u32, u32);
-    let things: [(&str, &dyn Fn(&Host, &HostFacts) -> Option<Version>); 3] = [
+    let things: [(&str, VersionOf<'_>); 3] = [
         ("nats-server", &|host, facts| host.node.as_ref().and_then(|_| tool(facts, "nats-server"))),
         ("Supervisor", &|_, facts| tool(facts, "supervisord")),
         ("the NVIDIA driver", &|_, facts| facts.hardware.driver),

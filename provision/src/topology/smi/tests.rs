@@ -4,8 +4,11 @@ use super::*;
 use crate::topology::cpu_list;
 use std::path::Path;
 
-/// Every sample: for each run of GPUs its CPUs and NUMA node.
-const SAMPLES: [(&str, &[(u16, &str, Option<u32>)]); 25] = [
+/// So many GPUs with these CPUs and this NUMA node.
+type Run = (u16, &'static str, Option<u32>);
+
+/// Every sample and the runs of GPUs in it.
+const SAMPLES: [(&str, &[Run]); 25] = [
     ("01-guide-4gpu-2nic", &[(2, "0-47,96-143", Some(0)), (2, "48-95,144-191", Some(1))]),
     ("02-b300-8gpu-9nic-ansi-tab", &[(4, "0-63,128-191", Some(0)), (4, "64-127,192-255", Some(1))]),
     ("03-6gpu-pix-ansi-before-tab", &[(4, "0-23,48-71", Some(0)), (2, "24-47,72-95", Some(1))]),
