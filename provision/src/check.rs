@@ -32,6 +32,7 @@ pub const CODES: &[(&str, &str)] = &[
     ("nats-quorum", "a number of NATS servers that survives the loss of one"),
     ("nats-route", "routes to every other nats-server of the cluster, at its cluster port"),
     ("nats-servers", "every NATS server of the cluster, at its port for clients"),
+    ("nats-tls", "all that TLS of NATS needs, and the same authority on every server"),
     ("node-rpc", "a node of this cluster"),
     ("nvme-namespace", "NVMe namespaces that exist: they are counted from 1"),
     ("open-rpc", "unsafe RPC that only the cluster reaches"),

@@ -12,7 +12,7 @@ use crate::limits::{self, Limit};
 use crate::output::{Form, Output};
 use crate::resolve::{Cluster, Host, Overrides};
 use crate::transport::{self, Local, Transport, file_error};
-use crate::{derive, explain, logs, render, status};
+use crate::{derive, explain, logs, monitoring, render, status};
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 
@@ -157,6 +157,14 @@ enum Command {
     },
     /// Write the configuration files into a directory instead of a host
     Render {
+        #[command(flatten)]
+        target: Target,
+        /// The directory
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Write Prometheus's configuration, alert rules and a Grafana dashboard into a directory; asks no host
+    Monitoring {
         #[command(flatten)]
         target: Target,
         /// The directory
@@ -314,6 +322,7 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
             show_logs(&target, &roles.roles, follow, lines, output).await?
         }
         Command::Render { target, out } => render_to(&target, &out, output).await?,
+        Command::Monitoring { target, out } => monitoring_to(target, &out, output).await?,
         Command::Remote => return Err(Error::Internal("`remote` is served elsewhere".to_string())),
         Command::Schema => {
             let schema = crate::inventory::schema();
@@ -417,6 +426,24 @@ async fn render_to(target: &Target, out: &std::path::Path, output: &Output) -> R
             Local.write(&path, file.text.as_bytes(), file.mode).await?;
             written.push(path);
         }
+    }
+    let text: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
+    output.result(&written, &text);
+    Ok(())
+}
+
+async fn monitoring_to(mut target: Target, out: &std::path::Path, output: &Output) -> Result<()> {
+    let cluster = load(&target, output)?;
+    // Alerts are read by people who are in no directory in particular.
+    target.inventory = absolute(&target.inventory)?;
+    let Options { invocation, inventory, .. } = options(&target, &Run { patience: 1.0, no_wait: true });
+    let files = monitoring::files(&cluster, &monitoring::Call { provision: invocation, inventory })?;
+    Local.make_directory(out, 0o755).await?;
+    let mut written = Vec::new();
+    for (name, text) in files {
+        let path = out.join(name);
+        Local.write(&path, text.as_bytes(), 0o644).await?;
+        written.push(path);
     }
     let text: String = written.iter().map(|path| format!("{}\n", path.display())).collect();
     output.result(&written, &text);

@@ -221,7 +221,7 @@ impl Derive<'_> {
         arguments: Vec<String>,
         ready_seconds: u64,
     ) -> Program {
-        let metrics = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), metrics_port);
+        let metrics = SocketAddr::new(self.cluster.metrics_address(self.host), metrics_port);
         let mut command = vec![self.binary(role), "cluster".to_string()];
         for server in self.cluster.nats_servers() {
             command.extend(["--nats-server".to_string(), server]);
@@ -238,7 +238,12 @@ impl Derive<'_> {
         );
         command.push(role.name().to_string());
         command.extend(arguments);
-        self.program(name, role, command, Gate::Role { address: metrics }, ready_seconds)
+        let mut program = self.program(name, role, command, Gate::Role { address: metrics }, ready_seconds);
+        if let Some(authority) = self.cluster.nats_authority() {
+            // Where the client of NATS takes authorities from; nothing else of a role asks for these.
+            program.environment.insert("SSL_CERT_FILE".to_string(), authority.display().to_string());
+        }
+        program
     }
 
     fn node(&self) -> Vec<Program> {
@@ -394,7 +399,7 @@ pub fn final_gate(cluster: &Cluster, host: &Host) -> Option<Gate> {
     let own = host.node.as_ref().map(|node| SocketAddr::new(host.address.value, node.rpc_port.value));
     let rpc = own.or_else(|| cluster.node_rpcs().next())?;
     let metrics_port = host.storage.as_ref()?.metrics_port.value;
-    let plot_client = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), metrics_port);
+    let plot_client = SocketAddr::new(cluster.metrics_address(host), metrics_port);
     Some(Gate::FirstSolution { rpc, plot_client })
 }
 

@@ -14,6 +14,7 @@ mod secrets;
 pub mod source;
 pub mod tree;
 
+use crate::monitoring::Monitoring;
 use read::{Findings, MapReader};
 pub use schema::schema;
 use serde::Serialize;
@@ -113,6 +114,19 @@ pub struct NatsSettings {
     pub routes: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     /// Largest message in bytes.
     pub max_payload: Option<Spanned<u64>>,
+    /// TLS of clients and of the other nats-servers.
+    pub tls: Option<Spanned<NatsTls>>,
+}
+
+/// PEM files of a nats-server's host, which the operator puts there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NatsTls {
+    /// Its certificate: for clients and servers, with its address as subjectAltName.
+    pub cert: PathBuf,
+    /// The certificate's key.
+    pub key: PathBuf,
+    /// The authority of all nats-servers; at this path on every host, since roles compare with it.
+    pub ca: PathBuf,
 }
 
 /// A controller.
@@ -273,6 +287,8 @@ pub struct Inventory {
     pub dev_chain: DevChain,
     /// Where our binaries come from.
     pub binaries: Binaries,
+    /// Prometheus, where one is to watch the cluster.
+    pub monitoring: Option<Monitoring>,
     /// The hosts in the order of the file.
     pub hosts: Vec<HostEntry>,
 }
@@ -315,6 +331,7 @@ fn read_inventory(root: &Node, findings: &Findings) -> Option<Inventory> {
     let secret = map.get("secret", read_secret);
     let dev_chain = map.get("dev_chain", read_dev_chain);
     let binaries = map.get("binaries", read_binaries);
+    let monitoring = map.part("monitoring", crate::monitoring::read_settings);
     let nats_servers = map.get("nats_servers", |n, f| read::list(n, "`nats_servers:`", f, read::nats_url));
     let defaults = map.later("defaults", |n, f| read_settings(n, "defaults", false, f));
     let groups = map.later("groups", |n, f| described(n, f, |n, f| read_settings(n, "a group", false, f)));
@@ -338,6 +355,7 @@ fn read_inventory(root: &Node, findings: &Findings) -> Option<Inventory> {
         nats_servers,
         dev_chain: dev_chain.map(|chain| chain.value).unwrap_or_default(),
         binaries: binaries.map_or(Binaries::Build, |binaries| binaries.value),
+        monitoring: monitoring.map(|monitoring| monitoring.value),
         hosts,
     })
 }
@@ -489,9 +507,25 @@ fn read_nats(node: &Node, findings: &Findings) -> Option<NatsSettings> {
         cluster_port: map.get("cluster_port", read::port),
         routes: map.get("routes", |n, f| read::list(n, "`routes:`", f, read::nats_url)),
         max_payload: map.get("max_payload", read::size),
+        tls: map.get("tls", read_nats_tls),
     };
     map.finish();
     Some(nats)
+}
+
+fn read_nats_tls(node: &Node, findings: &Findings) -> Option<NatsTls> {
+    let mut map = MapReader::open(node, "`tls:`", findings)?;
+    let files = ["cert", "key", "ca"].map(|name| (name, map.get(name, read::path)));
+    map.require(&["cert", "key", "ca"], node.span);
+    map.finish();
+    for (name, file) in &files {
+        if let Some(file) = file.as_ref().filter(|file| !file.value.is_absolute()) {
+            let message = format!("`{name}: {}` of `tls:` is no absolute path", file.value.display());
+            findings.add(Diagnostic::error("path", file.span, message));
+        }
+    }
+    let [cert, key, ca] = files.map(|(_, file)| file.map(|file| file.value));
+    Some(NatsTls { cert: cert?, key: key?, ca: ca? })
 }
 
 fn read_controller(node: &Node, findings: &Findings) -> Option<ControllerSettings> {

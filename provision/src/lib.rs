@@ -24,6 +24,7 @@ pub mod journal;
 pub mod layout;
 pub mod limits;
 pub mod logs;
+pub mod monitoring;
 pub mod output;
 pub mod packages;
 pub mod plan;

@@ -13,11 +13,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use tera::{Context, Tera};
 
-const TEMPLATES: [(&str, &str); 4] = [
+const TEMPLATES: [(&str, &str); 6] = [
     ("supervisor/supervisord.conf", include_str!("../../templates/supervisor/supervisord.conf.tera")),
     ("supervisor/program.conf", include_str!("../../templates/supervisor/program.conf.tera")),
     ("nats/nats-server.conf", include_str!("../../templates/nats/nats-server.conf.tera")),
     ("numactl/prefix", include_str!("../../templates/numactl/prefix.tera")),
+    ("monitoring/prometheus.yml", include_str!("../../templates/monitoring/prometheus.yml.tera")),
+    ("monitoring/autonomys.rules.yml", include_str!("../../templates/monitoring/autonomys.rules.yml.tera")),
 ];
 
 /// A file to be on a host. Neither printed nor serialised does it show a secret.
@@ -132,6 +134,7 @@ fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<
     context.insert("monitor_port", &node.nats.monitor_port.value);
     context.insert("max_payload", &node.nats.max_payload.value);
     context.insert("store_dir", &layout.data().join("nats"));
+    context.insert("tls", &node.nats.tls.as_ref().map(|tls| &tls.value));
     if let Some(port) = node.nats.cluster_port {
         context.insert("cluster", &cluster.name);
         context.insert("cluster_listen", &SocketAddr::new(host.address.value, port.value).to_string());
@@ -152,7 +155,7 @@ pub(crate) fn numactl(numactl: &Path, affinity: &Affinity) -> Vec<String> {
         .collect()
 }
 
-fn templates() -> Result<Tera> {
+pub(crate) fn templates() -> Result<Tera> {
     let mut tera = Tera::default();
     tera.add_raw_templates(TEMPLATES).map_err(|error| Error::Template(chain(&error)))?;
     // Configuration files, not web pages.
@@ -163,7 +166,7 @@ fn templates() -> Result<Tera> {
     Ok(tera)
 }
 
-fn render(tera: &Tera, name: &str, context: &Context) -> Result<String> {
+pub(crate) fn render(tera: &Tera, name: &str, context: &Context) -> Result<String> {
     tera.render(name, context).map_err(|error| Error::Template(chain(&error)))
 }
 

@@ -1,10 +1,12 @@
 //! From what the inventory says to what is meant: defaults filled in, ports shifted, paths made absolute. Pure.
 
 use crate::inventory::{
-    Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NodeSettings, PlotServerSettings,
-    PlotterSettings, SecretReference, SectorCount, Span, Spanned, SshSettings, StorageSettings,
+    Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NatsTls, NodeSettings,
+    PlotServerSettings, PlotterSettings, SecretReference, SectorCount, Span, Spanned, SshSettings,
+    StorageSettings,
 };
 use crate::layout::Layout;
+use crate::monitoring::Monitoring;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -88,6 +90,9 @@ pub struct Nats {
     pub given_routes: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
     /// Largest message in bytes.
     pub max_payload: Spanned<u64>,
+    /// TLS of clients and of the other nats-servers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<Spanned<NatsTls>>,
 }
 
 /// A role with no data of its own.
@@ -268,6 +273,9 @@ pub struct Cluster {
     pub dev_chain: DevChain,
     /// Where our binaries come from.
     pub binaries: Binaries,
+    /// Prometheus, where one is to watch the cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
     /// File of the control machine that tells the next run what the last build gave.
     pub stamp: PathBuf,
     /// The hosts in the order of the inventory.
@@ -275,13 +283,19 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// File with the authority of the nats-servers' certificates, where NATS has TLS.
+    pub fn nats_authority(&self) -> Option<&Path> {
+        self.hosts.iter().find_map(|host| Some(&*host.node.as_ref()?.nats.tls.as_ref()?.value.ca))
+    }
+
     /// NATS URLs of every node host.
     pub fn nats_servers(&self) -> Vec<String> {
+        let scheme = if self.nats_authority().is_some() { "tls" } else { "nats" };
         self.hosts
             .iter()
             .filter_map(|host| {
                 let port = host.node.as_ref()?.nats.port.value;
-                Some(format!("nats://{}", SocketAddr::new(host.address.value, port)))
+                Some(format!("{scheme}://{}", SocketAddr::new(host.address.value, port)))
             })
             .collect()
     }
@@ -295,6 +309,14 @@ impl Cluster {
                 Some(format!("nats://{}", SocketAddr::new(host.address.value, port)))
             })
             .collect()
+    }
+
+    /// Where a host's roles serve their metrics: at its address for a Prometheus elsewhere, else for the host alone.
+    pub fn metrics_address(&self, host: &Host) -> IpAddr {
+        match self.monitoring {
+            Some(_) => host.address.value,
+            None => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        }
     }
 
     /// RPC of each node host's node.
@@ -342,6 +364,7 @@ pub fn resolve(inventory: &Inventory, overrides: &Overrides, around: &Surroundin
         secret,
         dev_chain: inventory.dev_chain.clone(),
         binaries,
+        monitoring: inventory.monitoring.clone(),
         stamp: Layout::new(&prefix).state().join("build.json"),
         hosts,
     }
@@ -411,6 +434,7 @@ impl HostDefaults<'_> {
                 cluster_port: self.clustered.then(|| self.port(node.nats.cluster_port, ports::NATS_CLUSTER)),
                 given_routes: node.nats.routes.clone(),
                 max_payload,
+                tls: node.nats.tls.clone(),
             },
             rpc_port: self.port(node.rpc_port, ports::NODE_RPC),
             controller: PlainRole {

@@ -37,6 +37,7 @@ fn command_line() {
         "status",
         "logs",
         "render",
+        "monitoring",
         "schema",
         "exit-codes",
     ] {

@@ -147,6 +147,13 @@ fn left_out(vectors: bool) -> Vec<&'static str> {
         );
         left_out.push("fleet_");
     }
+    if !vectors && !has_promtool() {
+        eprintln!(
+            "SKIPPED: every test named promtool_…: there is no promtool in PATH or PROMTOOL; `apt-get install prometheus` \
+             has it"
+        );
+        left_out.push("promtool_");
+    }
     if !vectors {
         eprintln!(
             "SKIPPED: every test named drill_…: they count slots by the clock for half an hour, on a machine that \
@@ -155,6 +162,13 @@ fn left_out(vectors: bool) -> Vec<&'static str> {
         left_out.push("drill_");
     }
     left_out
+}
+
+/// Whether the alerts can be tested under Prometheus's own evaluation.
+fn has_promtool() -> bool {
+    let mut command = Command::new(env::var_os("PROMTOOL").unwrap_or_else(|| "promtool".into()));
+    command.arg("--version").stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 /// Where sshd may be.

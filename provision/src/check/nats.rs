@@ -17,6 +17,7 @@ pub(super) fn check(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
     check_names(&servers, findings);
     check_quorum(&servers, findings);
     check_payloads(&servers, findings);
+    check_tls(&servers, findings);
     let at = |port: fn(&Nats) -> Option<u16>| {
         let places = servers.iter().filter_map(|(host, nats)| {
             Some((&*host.name.value, SocketAddr::new(host.address.value, port(nats)?)))
@@ -96,6 +97,26 @@ fn check_quorum(servers: &[(&Host, &Nats)], findings: &mut Vec<Diagnostic>) {
     let message = format!("{count} NATS servers: {reason}");
     let finding = Diagnostic::warning("nats-quorum", last.name.span, message);
     findings.push(finding.hint("give 1, 3 or 5 hosts `node:`; three survive the loss of any one"));
+}
+
+/// Roles turn to every nats-server in the same way, and those to each other.
+fn check_tls(servers: &[(&Host, &Nats)], findings: &mut Vec<Diagnostic>) {
+    let Some((first, tls)) = servers.iter().find_map(|(host, nats)| Some((host, nats.tls.as_ref()?))) else {
+        return;
+    };
+    for (host, nats) in servers {
+        let (span, message) = match &nats.tls {
+            None => (host.name.span, format!("the nats-server of host `{}` has no `tls:`", host.name.value)),
+            Some(other) if other.value.ca != tls.value.ca => {
+                let message = format!("the nats-server of host `{}` has another authority", host.name.value);
+                (other.span, message)
+            }
+            Some(_) => continue,
+        };
+        let finding = Diagnostic::error("nats-tls", span, message);
+        let finding = finding.also(tls.span, format!("host `{}` has this", first.name.value));
+        findings.push(finding.hint("all nats-servers have TLS or none, with one `ca:` at the same path"));
+    }
 }
 
 fn check_payloads(servers: &[(&Host, &Nats)], findings: &mut Vec<Diagnostic>) {

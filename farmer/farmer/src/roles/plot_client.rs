@@ -38,11 +38,13 @@ use handle::FarmHandle;
 use metrics::Metrics;
 use parking_lot::Mutex;
 use plotting::Plotter;
+use primitives::SegmentIndex;
 use prove::Prover;
 use slots::SlotGate;
 use std::sync::Arc;
 use std::time::Duration;
 use submit::Counter;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use wanted::WantedProofs;
 
@@ -130,8 +132,8 @@ pub async fn serve(
     tasks.spawn(farming.run(slots));
     tasks.spawn(rewards::run(client, handles.clone(), metrics.clone(), rewards));
     tasks.spawn(replot::run(Arc::clone(&feed), handles.clone(), arguments.new_segment_delay_max));
+    tasks.spawn(count(handles.clone(), feed.newest(), metrics.clone()));
     tasks.spawn(async move { feed.follow().await });
-    tasks.spawn(count(handles.clone(), metrics.clone()));
     for handle in &handles {
         tasks.spawn(scrub::run(Arc::clone(handle), metrics.clone(), context.shutdown.clone()));
     }
@@ -153,11 +155,14 @@ pub fn audit_threads(farms: usize) -> usize {
     (AUDIT_THREADS / farms.max(1)).clamp(*AUDIT_THREADS_PER_FARM.start(), *AUDIT_THREADS_PER_FARM.end())
 }
 
-async fn count(handles: Vec<Arc<FarmHandle>>, metrics: Metrics) {
+async fn count(handles: Vec<Arc<FarmHandle>>, newest: watch::Receiver<SegmentIndex>, metrics: Metrics) {
     let mut interval = tokio::time::interval(COUNT_INTERVAL);
     loop {
         interval.tick().await;
         metrics.sectors_plotted.set(handles.iter().map(|handle| handle.plotted() as i64).sum());
+        let newest = *newest.borrow();
+        let expiring = handles.iter().map(|handle| handle.expiry.lock().due(newest).len() as i64);
+        metrics.sectors_expiring.set(expiring.sum());
     }
 }
 

@@ -47,6 +47,8 @@ pub struct Metrics {
     pub sectors_stored: Counter,
     /// Of those, sectors plotted anew at expiry.
     pub sectors_replotted: Counter,
+    /// Sectors that have expired or do with the next segment, and are not plotted anew yet.
+    pub sectors_expiring: Gauge,
     /// Sectors found damaged.
     pub sectors_lost: Counter,
     /// Sectors whose checksum was compared.
@@ -95,6 +97,10 @@ impl Metrics {
             sectors_total: status.gauge("sectors_total", "Sectors of all farms"),
             sectors_stored: status.counter("sectors_stored", "Sectors stored since the start"),
             sectors_replotted: status.counter("sectors_replotted", "Sectors plotted anew at expiry"),
+            sectors_expiring: status.gauge(
+                "sectors_expiring",
+                "Sectors that have expired or do with the next segment, still to be plotted anew",
+            ),
             sectors_lost: status.counter("sectors_lost", "Sectors found damaged"),
             sectors_scrubbed: status.counter("sectors_scrubbed", "Sectors whose checksum was compared"),
             audit_seconds: status.histogram_seconds("audit_seconds", "Time of an audit"),
