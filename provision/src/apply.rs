@@ -24,7 +24,8 @@ use crate::transport::Transport;
 use scope::Scope;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// Hosts that are worked on at once when nothing else is said.
 pub const FORKS: usize = 16;

@@ -303,10 +303,11 @@ impl Error {
         }
     }
 
-    /// Whether a host is not fit for its plan, or not what a saved plan was made for: then nothing is done on any.
+    /// Whether nothing is to be done on any host: one is not fit for its plan or not what a saved plan was made for, or another
+    /// run is at work on it. Two runs that share a fleet would each make a secret, and restart hosts at the same time.
     pub fn is_unfit(&self) -> bool {
         match self {
-            Self::Check { .. } | Self::Stale { .. } => true,
+            Self::Check { .. } | Self::Stale { .. } | Self::Locked { .. } => true,
             Self::OnHost { error, .. } => error.is_unfit(),
             _ => false,
         }

@@ -316,7 +316,17 @@ pub fn now_ms() -> u64 {
 /// See [`gather`].
 pub async fn collect(question: &Question, transport: &dyn Transport) -> Result<HostFacts> {
     let layout = Layout::new(&question.prefix);
-    let mut facts = ask(question, &layout, transport).await?;
+    let facts = ask(question, &layout, transport).await?;
+    beside_script(facts, question, transport).await
+}
+
+/// Adds to the facts of the script what is asked otherwise.
+pub(crate) async fn beside_script(
+    mut facts: HostFacts,
+    question: &Question,
+    transport: &dyn Transport,
+) -> Result<HostFacts> {
+    let layout = Layout::new(&question.prefix);
     facts.supervisor = ask_supervisor(&question.host, &layout, &facts.processes, transport).await?;
     facts.secret = Secret::fingerprint(&layout.secret(), transport).await;
     // What may not be read counts as not there: that the prefix is unfit is told by the check.

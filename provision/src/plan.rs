@@ -281,6 +281,12 @@ impl Planner<'_> {
             let name =
                 file.path.strip_prefix(&self.layout.prefix).unwrap_or(&file.path).display().to_string();
             let verb = if there.is_some() { "update" } else { "write" };
+            if file.path == self.layout.supervisord_conf() && self.facts.supervisor.is_some() {
+                // Before the file is written: a run that is cut off in between leaves one that has to be started, not one
+                // that runs with what is no longer there.
+                let title = "stop supervisord: its own file changes".to_string();
+                self.step("supervisord:stop", title, Action::StopSupervisor);
+            }
             self.rewritten.insert(file.path.clone());
             let action = Action::WriteFile { file: file.clone(), replaces: there.cloned() };
             self.step(format!("file:{name}"), format!("{verb} {name}"), action);
@@ -309,11 +315,6 @@ impl Planner<'_> {
         match &self.facts.supervisor {
             None => self.step("supervisord", "start supervisord".to_string(), Action::StartSupervisor),
             Some(_) if self.supervisor_restarts() => {
-                self.step(
-                    "supervisord:stop",
-                    "stop supervisord: its own file changed".to_string(),
-                    Action::StopSupervisor,
-                );
                 self.step("supervisord", "start supervisord".to_string(), Action::StartSupervisor);
             }
             Some(running) => {

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use tera::{Context, Tera};
 
 const TEMPLATES: [(&str, &str); 6] = [
@@ -79,7 +80,7 @@ pub fn files(cluster: &Cluster, host: &Host, programs: &mut [Program]) -> Result
     let tera = templates()?;
     let mut files = Vec::new();
     if host.node.is_some() {
-        let text = nats(&tera, cluster, host, &layout)?;
+        let text = nats(tera, cluster, host, &layout)?;
         for program in programs.iter_mut().filter(|program| program.role == crate::derive::Role::NatsServer) {
             program.environment.insert("AUTONOMYS_CONFIG".to_string(), digest(&text)[..16].to_string());
         }
@@ -92,12 +93,12 @@ pub fn files(cluster: &Cluster, host: &Host, programs: &mut [Program]) -> Result
     context.insert("pidfile", &layout.run().join("supervisord.pid"));
     context.insert("logs", &layout.logs());
     context.insert("programs", &layout.etc().join("supervisor.d/*.conf"));
-    let text = render(&tera, "supervisor/supervisord.conf", &context)?;
+    let text = render(tera, "supervisor/supervisord.conf", &context)?;
     files.push(RenderedFile { path: layout.supervisord_conf(), text, mode: 0o644 });
     for program in programs.iter() {
         files.push(RenderedFile {
             path: layout.program_conf(&program.name),
-            text: supervised(&tera, program, &layout)?,
+            text: supervised(tera, program, &layout)?,
             mode: 0o644,
         });
     }
@@ -148,14 +149,19 @@ pub(crate) fn numactl(numactl: &Path, affinity: &Affinity) -> Vec<String> {
     let mut context = Context::new();
     context.insert("numactl", numactl);
     context.insert("cpus", &affinity.list());
-    let text = templates().and_then(|tera| render(&tera, "numactl/prefix", &context));
+    let text = templates().and_then(|tera| render(tera, "numactl/prefix", &context));
     text.expect("the template is part of the binary and has no other input")
         .split_whitespace()
         .map(String::from)
         .collect()
 }
 
-pub(crate) fn templates() -> Result<Tera> {
+/// The templates, compiled once: that takes longer than all that a host is rendered from them.
+pub(crate) fn templates() -> Result<&'static Tera> {
+    static COMPILED: OnceLock<Tera> = OnceLock::new();
+    if let Some(compiled) = COMPILED.get() {
+        return Ok(compiled);
+    }
     let mut tera = Tera::default();
     tera.add_raw_templates(TEMPLATES).map_err(|error| Error::Template(chain(&error)))?;
     // Configuration files, not web pages.
@@ -163,7 +169,7 @@ pub(crate) fn templates() -> Result<Tera> {
     tera.register_filter("ini", |value: &tera::Value, _: &std::collections::HashMap<String, tera::Value>| {
         Ok(tera::Value::String(value.as_str().unwrap_or_default().replace('%', "%%")))
     });
-    Ok(tera)
+    Ok(COMPILED.get_or_init(|| tera))
 }
 
 pub(crate) fn render(tera: &Tera, name: &str, context: &Context) -> Result<String> {

@@ -288,27 +288,25 @@ impl Cluster {
         self.hosts.iter().find_map(|host| Some(&*host.node.as_ref()?.nats.tls.as_ref()?.value.ca))
     }
 
-    /// NATS URLs of every node host.
+    /// NATS URLs of every node host, by address: what the inventory's order of hosts decides would restart everything when
+    /// that changes.
     pub fn nats_servers(&self) -> Vec<String> {
         let scheme = if self.nats_authority().is_some() { "tls" } else { "nats" };
-        self.hosts
-            .iter()
-            .filter_map(|host| {
-                let port = host.node.as_ref()?.nats.port.value;
-                Some(format!("{scheme}://{}", SocketAddr::new(host.address.value, port)))
-            })
-            .collect()
+        self.nats_urls(scheme, |nats| Some(nats.port.value))
     }
 
     /// Routes of every nats-server to the others; none of a server that is alone.
     pub fn nats_routes(&self) -> Vec<String> {
-        self.hosts
+        self.nats_urls("nats", |nats| Some(nats.cluster_port?.value))
+    }
+
+    fn nats_urls(&self, scheme: &str, port: impl Fn(&Nats) -> Option<u16>) -> Vec<String> {
+        let addresses = self
+            .hosts
             .iter()
-            .filter_map(|host| {
-                let port = host.node.as_ref()?.nats.cluster_port?.value;
-                Some(format!("nats://{}", SocketAddr::new(host.address.value, port)))
-            })
-            .collect()
+            .filter_map(|host| Some(SocketAddr::new(host.address.value, port(&host.node.as_ref()?.nats)?)));
+        let addresses: BTreeSet<_> = addresses.collect();
+        addresses.into_iter().map(|address| format!("{scheme}://{address}")).collect()
     }
 
     /// Where a host's roles serve their metrics: at its address for a Prometheus elsewhere, else for the host alone.

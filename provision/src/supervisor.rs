@@ -10,7 +10,8 @@ use crate::transport::Transport;
 use crate::transport::http::{Endpoint, Request};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use xmlrpc::{Reply, Value};
 
 /// Whether supervisord's answer can be read: for the fuzz targets alone.

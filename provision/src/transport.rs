@@ -3,9 +3,12 @@
 //! `local` is this machine; `ssh` is another one, where `remote` serves the same trait by means of `local`: what happens
 //! on a host is written once. `wire` is what the two say to each other.
 
+mod disk;
 pub mod http;
 mod local;
 pub mod remote;
+#[cfg(feature = "testing")]
+pub mod sim;
 pub mod ssh;
 mod wire;
 

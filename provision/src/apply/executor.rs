@@ -2,6 +2,7 @@
 
 use super::fleet::{Prepared, Run};
 use super::{Options, milliseconds, programs};
+use crate::derive::Role;
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome, Sink};
 use crate::facts::HostFacts;
@@ -14,7 +15,8 @@ use crate::supervisor::{Reload, Supervisor};
 use crate::transport::{Command, Transport};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How long supervisord may take to answer after its start.
 const SUPERVISORD_START: Duration = Duration::from_secs(20);
@@ -88,6 +90,19 @@ impl<'a> Executor<'a> {
     /// Whether the plan takes down everything that runs on this host.
     pub(super) fn stops_everything(&self) -> bool {
         self.plan.stops_everything()
+            || self.orphans_serve()
+                && self.plan.steps.iter().any(|step| matches!(step.action, Action::StopOrphans { .. }))
+    }
+
+    /// Whether programs without a supervisord do what others need. Of a NATS server's host its NATS decides: when none runs on
+    /// several hosts, they have to be started together.
+    fn orphans_serve(&self) -> bool {
+        let nats = Role::NatsServer.binary();
+        let wanted = self.plan.steps.iter().any(|step| {
+            matches!(&step.action, Action::Program { program, .. } if program.role == Role::NatsServer)
+        });
+        let executable = self.facts.links.get(nats).map(|link| &link.resolved);
+        !wanted || self.facts.orphans().iter().any(|orphan| Some(&orphan.executable) == executable)
     }
 
     /// Opens the journal.
@@ -273,6 +288,7 @@ impl<'a> Executor<'a> {
         loop {
             match self.supervisor().pid().await {
                 Ok(pid) => return Ok(Done::changed(format!("process {pid}"))),
+                Err(error @ Error::Connection { .. }) => return Err(error),
                 Err(error) if Instant::now() > end => {
                     let log = self.layout.logs().join("supervisord.log");
                     return Err(Error::Supervisor(format!(
@@ -290,6 +306,8 @@ impl<'a> Executor<'a> {
         if self.reload.is_none() {
             match self.supervisor().reload().await {
                 Ok(reload) => self.reload = Some(reload),
+                // Whether it is the files' fault is known only where supervisord says so.
+                Err(error) if !matches!(error, Error::Supervisor(_)) => return Err(error),
                 Err(error) => {
                     self.undo().await?;
                     return Err(Error::Step {

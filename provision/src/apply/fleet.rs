@@ -6,7 +6,7 @@ use super::executor::Executor;
 use super::planning::{check_saved, texts};
 use super::scope::{Scope, restrict};
 use super::{Options, Report, finished, holder, judge, milliseconds};
-use crate::derive::Gate;
+use crate::derive::{Gate, Role};
 use crate::error::{Error, HostFailure, Result};
 use crate::events::{Event, Outcome, Sink};
 use crate::facts::{self, BuildFacts, HostFacts};
@@ -22,8 +22,8 @@ use futures::{StreamExt, stream};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 /// A host and what became of reaching it.
 pub type Connection<'a> = (&'a Host, Result<Arc<dyn Transport>>);
@@ -429,6 +429,8 @@ async fn one_phase<'a, 'e>(
 ) -> Running<'a, 'e> {
     let (restarted, others): (Vec<_>, Vec<_>) =
         running.into_iter().partition(|(_, executor)| executor.restarts(phase));
+    // Servers of one cluster wait for each other: none is ready before most have been started.
+    let forks = if phase == Phase::Start(Role::NatsServer) { others.len() } else { forks };
     let working = side_by_side(others, forks, |(host, mut executor)| async move {
         let result = executor.go_through(phase).await;
         (host, result.map(|()| executor))

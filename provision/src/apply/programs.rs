@@ -10,7 +10,8 @@ use crate::plan::{Change, Step};
 use crate::supervisor::ProcessState;
 use crate::transport::{Command, Transport};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 
 /// How often a gate is asked.
 const ASK: Duration = Duration::from_millis(250);

@@ -1,5 +1,6 @@
 //! This machine.
 
+use super::disk::{Disk, Own};
 use super::http::{self, Request, Response};
 use super::{
     Chunk, Command, Lock, OUTPUT_MAX, OnLine, Output, Place, SERVICE_ENVIRONMENT, Stream, Transport,
@@ -12,9 +13,9 @@ use crate::gates::{self, Answer};
 use crate::status::{self, HostStatus};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -100,30 +101,19 @@ impl Transport for Local {
     }
 
     async fn write(&self, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-        replace(path, mode, |file| file.write_all(bytes)).map_err(file_error("cannot write", path))
+        replace(&Own, path, bytes, mode)
     }
 
     async fn append(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let mut options = OpenOptions::new();
-        let opened = options.append(true).create(true).mode(0o600).open(path);
-        opened
-            .and_then(|mut file| file.write_all(bytes).and_then(|()| file.sync_data()))
-            .map_err(file_error("cannot write", path))
+        append(&Own, path, bytes)
     }
 
     async fn make_directory(&self, path: &Path, mode: u32) -> Result<()> {
-        std::fs::create_dir_all(path)
-            .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(mode)))
-            .map_err(file_error("cannot make the directory", path))
+        make_directory(&Own, path, mode)
     }
 
     async fn remove_file(&self, path: &Path) -> Result<()> {
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                Err(file_error("cannot remove", path)(error))
-            }
-            _ => Ok(()),
-        }
+        remove(&Own, path)
     }
 
     async fn resolve(&self, path: &Path) -> Result<Option<PathBuf>> {
@@ -135,12 +125,7 @@ impl Transport for Local {
     }
 
     async fn link(&self, target: &Path, link: &Path) -> Result<()> {
-        let temporary = temporary_name(link);
-        let _ = std::fs::remove_file(&temporary);
-        std::os::unix::fs::symlink(target, &temporary)
-            .and_then(|()| std::fs::rename(&temporary, link))
-            .and_then(|()| sync_parent(link))
-            .map_err(file_error("cannot link", link))
+        put_link(&Own, target, link)
     }
 
     async fn install(&self, source: &Path, place: Place<'_>) -> Result<String> {
@@ -152,7 +137,7 @@ impl Transport for Local {
             return Ok(digest);
         }
         let mut original = File::open(source).map_err(file_error("cannot read", source))?;
-        let mut incoming = Incoming::begin(&target)?;
+        let mut incoming = Incoming::begin(Own, &target)?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             let read = original.read(&mut buffer).map_err(file_error("cannot read", source))?;
@@ -333,51 +318,81 @@ fn temporary_name(path: &Path) -> PathBuf {
     path.with_file_name(format!(".{name}.new"))
 }
 
-fn sync_parent(path: &Path) -> std::io::Result<()> {
-    File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
+fn sync_parent(disk: &impl Disk, path: &Path) -> std::io::Result<()> {
+    disk.sync_directory(path.parent().unwrap_or(Path::new("/")))
 }
 
 /// Mode and exclusivity hold from the first byte on: a secret is never readable, a planted link never followed.
-fn create(temporary: &Path, mode: u32) -> std::io::Result<File> {
-    let _ = std::fs::remove_file(temporary);
-    OpenOptions::new().write(true).create_new(true).mode(mode).open(temporary)
+fn create<D: Disk>(disk: &D, temporary: &Path, mode: u32) -> std::io::Result<D::File> {
+    let _ = disk.remove(temporary);
+    disk.create(temporary, mode)
 }
 
-fn replace(
-    path: &Path,
-    mode: u32,
-    fill: impl FnOnce(&mut File) -> std::io::Result<()>,
-) -> std::io::Result<()> {
+/// [`Transport::write`].
+pub(super) fn replace(disk: &impl Disk, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let temporary = temporary_name(path);
-    let written = create(&temporary, mode).and_then(|mut file| {
-        fill(&mut file)?;
-        file.set_permissions(Permissions::from_mode(mode))?;
-        file.sync_all()
+    let written = create(disk, &temporary, mode).and_then(|mut file| {
+        file.write_all(bytes)?;
+        disk.set_mode(&file, mode)?;
+        disk.sync(&file)
     });
-    let placed = written.and_then(|()| std::fs::rename(&temporary, path)).and_then(|()| sync_parent(path));
+    let placed = written.and_then(|()| disk.rename(&temporary, path)).and_then(|()| sync_parent(disk, path));
     if placed.is_err() {
-        let _ = std::fs::remove_file(&temporary);
+        let _ = disk.remove(&temporary);
     }
-    placed
+    placed.map_err(file_error("cannot write", path))
+}
+
+/// [`Transport::append`].
+pub(super) fn append(disk: &impl Disk, path: &Path, bytes: &[u8]) -> Result<()> {
+    disk.append(path, 0o600)
+        .and_then(|mut file| file.write_all(bytes).and_then(|()| disk.sync(&file)))
+        .map_err(file_error("cannot write", path))
+}
+
+/// [`Transport::make_directory`].
+pub(super) fn make_directory(disk: &impl Disk, path: &Path, mode: u32) -> Result<()> {
+    disk.make_directory(path)
+        .and_then(|()| disk.set_directory_mode(path, mode))
+        .map_err(file_error("cannot make the directory", path))
+}
+
+/// [`Transport::remove_file`].
+pub(super) fn remove(disk: &impl Disk, path: &Path) -> Result<()> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error("cannot remove", path)(error)),
+        _ => Ok(()),
+    }
+}
+
+/// [`Transport::link`].
+pub(super) fn put_link(disk: &impl Disk, target: &Path, link: &Path) -> Result<()> {
+    let temporary = temporary_name(link);
+    let _ = disk.remove(&temporary);
+    disk.symlink(target, &temporary)
+        .and_then(|()| disk.rename(&temporary, link))
+        .and_then(|()| sync_parent(disk, link))
+        .map_err(file_error("cannot link", link))
 }
 
 /// An executable on its way to its place: it is there whole and with the promised content, or not at all.
-pub(super) struct Incoming {
-    file: File,
+pub(super) struct Incoming<D: Disk = Own> {
+    disk: D,
+    file: D::File,
     temporary: PathBuf,
     path: PathBuf,
     hasher: Sha256,
 }
 
-impl Incoming {
+impl<D: Disk> Incoming<D> {
     /// Makes the directory and a temporary file in it.
-    pub(super) fn begin(path: &Path) -> Result<Self> {
+    pub(super) fn begin(disk: D, path: &Path) -> Result<Self> {
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(file_error("cannot make the directory", parent))?;
+            disk.make_directory(parent).map_err(file_error("cannot make the directory", parent))?;
         }
         let temporary = temporary_name(path);
-        let file = create(&temporary, 0o755).map_err(file_error("cannot write", path))?;
-        Ok(Self { file, temporary, path: path.to_path_buf(), hasher: Sha256::new() })
+        let file = create(&disk, &temporary, 0o755).map_err(file_error("cannot write", path))?;
+        Ok(Self { disk, file, temporary, path: path.to_path_buf(), hasher: Sha256::new() })
     }
 
     pub(super) fn add(&mut self, bytes: &[u8]) -> Result<()> {
@@ -392,25 +407,26 @@ impl Incoming {
             let error = std::io::Error::other("it changed while it was copied; apply again");
             return Err(file_error("cannot install", &self.path)(error));
         }
-        self.file
-            .set_permissions(Permissions::from_mode(0o755))
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| std::fs::rename(&self.temporary, &self.path))
-            .and_then(|()| sync_parent(&self.path))
+        self.disk
+            .set_mode(&self.file, 0o755)
+            .and_then(|()| self.disk.sync(&self.file))
+            .and_then(|()| self.disk.rename(&self.temporary, &self.path))
+            .and_then(|()| sync_parent(&self.disk, &self.path))
             .map_err(file_error("cannot write", &self.path))
     }
 }
 
-impl Drop for Incoming {
+impl<D: Disk> Drop for Incoming<D> {
     fn drop(&mut self) {
         // After the rename there is nothing under this name.
-        let _ = std::fs::remove_file(&self.temporary);
+        let _ = self.disk.remove(&self.temporary);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
     use std::time::Duration;
 
     #[tokio::test]

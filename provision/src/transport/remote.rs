@@ -2,6 +2,7 @@
 //!
 //! Whatever a call holds (a running command, half a file, a lock) is given up with the connection.
 
+use super::disk::Own;
 use super::local::{Incoming, digest_of};
 use super::wire::{self, Call, Failure, Frame, Hello, PROTOCOL, Reply, ToControl, ToHost};
 use super::{Command, Local, Lock, Stream, Transport, file_error};
@@ -309,7 +310,7 @@ fn receive(
     if digest_of(path)?.as_deref() == Some(digest) {
         return Ok((Reply::Done, Vec::new()));
     }
-    let mut incoming = Incoming::begin(path)?;
+    let mut incoming = Incoming::begin(Own, path)?;
     want();
     let mut left = size;
     while left > 0 {
