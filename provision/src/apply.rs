@@ -5,12 +5,15 @@ mod executor;
 mod fleet;
 mod planning;
 mod programs;
+mod rollback;
 mod scope;
+mod site;
 mod stop;
 
 pub use build::set_by_cargo_run;
 pub use fleet::{Connection, connect, connect_to, side_by_side};
 pub use planning::{Planned, drift, to_save};
+pub use rollback::{PutBack, Replaced, generations, rollback};
 
 use crate::error::{Error, Problem, Result};
 use crate::events::{Event, Sink};
@@ -150,8 +153,16 @@ pub async fn restart(
 /// What a run says of itself to those that its locks keep out.
 fn holder(command: &str) -> String {
     let control = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let (process, since) = (std::process::id(), utc(SystemTime::now()));
-    format!("`provision {command}`, process {process} on {}, since {since}", control.trim())
+    let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
+    let user = named.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()));
+    let process = std::process::id();
+    format!("`provision {command}` of {user}@{}, process {process}", control.trim())
+}
+
+/// The name of a run that begins now, the same on all its hosts: `20261121-054200`.
+fn name_of_run() -> String {
+    let now = utc(SystemTime::now());
+    now.trim_end_matches(" UTC").replace(['-', ':'], "").replace(' ', "-")
 }
 
 /// `2026-11-21 05:42:00 UTC`.

@@ -6,14 +6,16 @@ use crate::apply::{self, Options};
 use crate::error::{Error, ExitCode, HostFailure, Result};
 use crate::events::Event;
 use crate::facts::BuildFacts;
-use crate::inventory::Source;
+use crate::inventory::{Severity, Source};
 use crate::layout::Layout;
 use crate::limits::{self, Limit};
 use crate::output::{Form, Output};
 use crate::resolve::{Cluster, Host, Overrides};
 use crate::transport::{self, Local, Transport, file_error};
-use crate::{derive, explain, logs, monitoring, render, status};
-use clap::{Args, Parser, Subcommand};
+use crate::trust::{self, Trust};
+use crate::{derive, doctor, explain, lock, logs, manual, monitoring, render, status};
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// One inventory turns bare hosts into a farm, and keeps them so.
@@ -140,6 +142,23 @@ enum Command {
         #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
         patience: f64,
     },
+    /// Put back the configuration and the binaries that stood on the hosts before a run
+    Rollback {
+        #[command(flatten)]
+        target: Target,
+        /// Go back to before this run, as `--list` names it, instead of the last one that changed something
+        #[arg(long, value_name = "RUN", conflicts_with = "list")]
+        to: Option<String>,
+        /// Show what each run changed; touches nothing
+        #[arg(long)]
+        list: bool,
+        /// Multiply every deadline by this: slow machines
+        #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+        patience: f64,
+    },
+    /// Who is at work on the hosts, and how to end a run that hangs
+    #[command(subcommand)]
+    Lock(LockCommand),
     /// How every role and the cluster are
     Status(Target),
     /// The last lines of the logs
@@ -173,11 +192,47 @@ enum Command {
     },
     /// Print the JSON Schema of inventories, for editors
     Schema,
+    /// What is wrong, why it matters and what mends it, the worst first
+    Doctor(Target),
+    /// Show the keys of hosts that are reached over SSH, and pin those that are new in the inventory
+    Trust {
+        #[command(flatten)]
+        target: Target,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Write completions for a shell to standard output
+    Completions {
+        /// The shell
+        #[arg(value_name = "SHELL")]
+        shell: clap_complete::Shell,
+    },
+    /// Write a manual page for each command into a directory
+    Man {
+        /// The directory
+        #[arg(value_name = "DIR")]
+        directory: PathBuf,
+    },
     /// List the exit codes
     ExitCodes,
     /// Serve another machine's provision over standard input and output
     #[command(hide = true)]
     Remote,
+}
+
+#[derive(Debug, Subcommand)]
+enum LockCommand {
+    /// Who is at work on each host, for how long, and whether it hangs
+    Status(Target),
+    /// End the runs that hold the locks, after showing whose they are
+    Break {
+        #[command(flatten)]
+        target: Target,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 /// Runs the command line of this process; returns its exit code.
@@ -311,6 +366,19 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
             let text = format!("{} stopped; data stays\n", crate::error::count(stopped, "program"));
             output.result(&serde_json::json!({"stopped": stopped}), &text);
         }
+        Command::Rollback { target, to, list, patience } => {
+            roll_back(&target, to.as_deref(), list, patience, output).await?
+        }
+        Command::Lock(LockCommand::Status(target)) => {
+            let cluster = load(&target, output)?;
+            let connections = apply::connect_to(hosts(&cluster, &target)?, target.forks).await;
+            output.locks(&lock::status(&connections, target.forks).await);
+        }
+        Command::Lock(LockCommand::Break { target, yes }) => break_locks(&target, yes, output).await?,
+        Command::Doctor(target) => return examine(&target, output).await,
+        Command::Trust { target, yes } => trust_hosts(&target, yes, output).await?,
+        Command::Completions { shell } => manual::completions(Cli::command(), shell, output),
+        Command::Man { directory } => manual::pages(Cli::command(), &directory, output).await?,
         Command::Status(target) => {
             let cluster = load(&target, output)?;
             let connections = apply::connect_to(hosts(&cluster, &target)?, target.forks).await;
@@ -336,6 +404,79 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
         }
     }
     Ok(ExitCode::Ok)
+}
+
+async fn roll_back(
+    target: &Target,
+    to: Option<&str>,
+    list: bool,
+    patience: f64,
+    output: &Output,
+) -> Result<()> {
+    let cluster = load(target, output)?;
+    let connections = apply::connect_to(hosts(&cluster, target)?, target.forks).await;
+    if list {
+        output.replaced(&apply::generations(connections, target.forks, output.sink()).await?);
+        return Ok(());
+    }
+    let options = options(target, &Run { patience, no_wait: true });
+    output.put_back(&apply::rollback(&cluster, connections, to, &options, output.sink()).await?);
+    Ok(())
+}
+
+async fn examine(target: &Target, output: &Output) -> Result<ExitCode> {
+    let cluster = load(target, output)?;
+    let connections = apply::connect_to(hosts(&cluster, target)?, target.forks).await;
+    let findings = doctor::examine(&cluster, &connections, target.forks).await;
+    output.doctor(&findings);
+    let ill = findings.iter().any(|finding| finding.severity == Severity::Error);
+    Ok(if ill { ExitCode::Down } else { ExitCode::Ok })
+}
+
+async fn break_locks(target: &Target, yes: bool, output: &Output) -> Result<()> {
+    let cluster = load(target, output)?;
+    let connections = apply::connect_to(hosts(&cluster, target)?, target.forks).await;
+    let locks = lock::status(&connections, target.forks).await;
+    output.locks(&locks);
+    if locks.iter().all(|lock| lock.held.is_none()) {
+        return Ok(());
+    }
+    if !yes {
+        output.confirm("break the locks that are held")?;
+    }
+    let broken = lock::break_all(&locks, &connections).await?;
+    let text =
+        format!("{} broken: that run ends on each of these hosts\n", crate::error::count(broken, "lock"));
+    output.result(&serde_json::json!({"broken": broken}), &text);
+    Ok(())
+}
+
+async fn trust_hosts(target: &Target, yes: bool, output: &Output) -> Result<()> {
+    let (cluster, source) = load_with_source(&target.inventory, &overrides(target)?, output)?;
+    let known = trust::ask(&hosts(&cluster, target)?, &source, target.forks).await;
+    output.trust(&known);
+    let new: Vec<_> = known
+        .iter()
+        .filter_map(|host| match &host.trust {
+            Trust::New { key, .. } => Some((host.host.as_str(), key.as_str())),
+            _ => None,
+        })
+        .collect();
+    if !new.is_empty() {
+        let pinned = trust::pinned(&source, &new)?;
+        let keys = crate::error::count(new.len(), "key");
+        if !yes {
+            output.confirm(&format!("pin {keys} in {}", target.inventory.display()))?;
+        }
+        // A link to the inventory stays one.
+        let path = Local.resolve(&target.inventory).await?.unwrap_or_else(|| target.inventory.clone());
+        let mode =
+            std::fs::metadata(&path).map_err(file_error("cannot read", &path))?.permissions().mode() & 0o777;
+        Local.write(&path, pinned.as_bytes(), mode).await?;
+        let message = format!("{keys} pinned in {}", path.display());
+        output.sink().event(&Event::Note { host: None, message });
+    }
+    trust::verdict(&known)
 }
 
 async fn check(target: &Target, output: &Output) -> Result<()> {
@@ -453,7 +594,6 @@ async fn monitoring_to(mut target: Target, out: &std::path::Path, output: &Outpu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_sound() {

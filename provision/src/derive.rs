@@ -115,7 +115,7 @@ pub enum Gate {
 }
 
 /// A program under supervisord.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// Its name under supervisord, and of its log.
     pub name: String,

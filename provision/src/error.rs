@@ -22,12 +22,13 @@ pub enum ExitCode {
     Down = 11,
     Drift = 12,
     Stale = 13,
+    TakenBack = 14,
     Interrupted = 130,
 }
 
 impl ExitCode {
     /// All codes in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Ok,
         Self::Internal,
         Self::Usage,
@@ -42,15 +43,16 @@ impl ExitCode {
         Self::Down,
         Self::Drift,
         Self::Stale,
+        Self::TakenBack,
         Self::Interrupted,
     ];
 
     /// What it means.
     pub const fn meaning(self) -> &'static str {
         match self {
-            Self::Ok => "done; for `status`: everything runs",
+            Self::Ok => "done; for `status` and `doctor`: everything runs",
             Self::Internal => "a mistake in provision itself",
-            Self::Usage => "the command line is wrong",
+            Self::Usage => "the command line is wrong, or a question was not answered with yes",
             Self::Inventory => "the inventory cannot be read or contradicts itself",
             Self::Check => "the host is not fit for the plan: port taken, path not writable, disk too small",
             Self::Host => "the host cannot be reached or asked",
@@ -59,9 +61,10 @@ impl ExitCode {
             Self::Apply => "a step of the plan failed",
             Self::Gate => "something started but did not become ready in time",
             Self::Locked => "another apply is at work",
-            Self::Down => "`status`: something does not run",
+            Self::Down => "`status`, `doctor`: something does not run",
             Self::Drift => "`drift`: a host differs from the inventory",
             Self::Stale => "a saved plan does not fit any more, or its file is damaged: plan again",
+            Self::TakenBack => "a change did not work and was taken back: what ran before runs again",
             Self::Interrupted => "interrupted by the user; apply again to go on",
         }
     }
@@ -227,6 +230,14 @@ pub enum Error {
         /// Where its log is.
         log_path: PathBuf,
     },
+    /// A change did not work and was taken back, or was to be.
+    #[error("{error}; {}", taken_back(problem.as_deref()))]
+    TakenBack {
+        /// What did not work.
+        error: Box<Self>,
+        /// Why what ran before does not run again, if it does not.
+        problem: Option<String>,
+    },
     /// Another apply is at work.
     #[error("another provision is at work on {path}: {holder}", path = path.display())]
     Locked {
@@ -235,6 +246,9 @@ pub enum Error {
         /// Who holds the lock.
         holder: String,
     },
+    /// What needs a yes did not get one.
+    #[error("{0}: not done")]
+    Unconfirmed(String),
     /// Nothing of this cluster is on the host.
     #[error("nothing runs below {0}", prefix.display())]
     NotRunning {
@@ -249,9 +263,26 @@ pub enum Error {
     Internal(String),
 }
 
+fn taken_back(problem: Option<&str>) -> String {
+    match problem {
+        None => "the change was taken back, and what ran before runs again".to_string(),
+        Some(problem) => format!("taking the change back failed, too: {problem}"),
+    }
+}
+
 /// `1 error`, `2 errors`.
 pub(crate) fn count(number: usize, noun: &str) -> String {
     format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
+}
+
+/// `2 d 3 h`, `4 min`, `12 s`.
+pub(crate) fn duration(seconds: u64) -> String {
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
+    }
 }
 
 /// A host on which a run did not get to its end.
@@ -287,7 +318,8 @@ impl Error {
             | Self::Http { .. }
             | Self::Facts { .. }
             | Self::Connection { .. } => ExitCode::Host,
-            Self::OnHost { error, .. } => error.exit_code(),
+            Self::OnHost { error, .. } | Self::TakenBack { error, problem: Some(_) } => error.exit_code(),
+            Self::TakenBack { .. } => ExitCode::TakenBack,
             // What went wrong first is what the others may follow from.
             Self::Hosts { failures, .. } => {
                 failures.first().map_or(ExitCode::Internal, |failure| failure.error.exit_code())
@@ -297,14 +329,15 @@ impl Error {
             Self::Supervisor(_) | Self::Secret(_) | Self::Step { .. } => ExitCode::Apply,
             Self::Gate { .. } => ExitCode::Gate,
             Self::Locked { .. } => ExitCode::Locked,
+            Self::Unconfirmed(_) => ExitCode::Usage,
             Self::NotRunning { .. } => ExitCode::Down,
             Self::Interrupted => ExitCode::Interrupted,
             Self::Template(_) | Self::Internal(_) => ExitCode::Internal,
         }
     }
 
-    /// Whether nothing is to be done on any host: one is not fit for its plan or not what a saved plan was made for, or another
-    /// run is at work on it. Two runs that share a fleet would each make a secret, and restart hosts at the same time.
+    /// Whether nothing may be begun on any host: this one is not fit for its plan, or not what a saved plan was made for, or
+    /// another run is at work there, and two runs never have half of the hosts each.
     pub fn is_unfit(&self) -> bool {
         match self {
             Self::Check { .. } | Self::Stale { .. } | Self::Locked { .. } => true,
@@ -317,7 +350,7 @@ impl Error {
     pub fn log(&self) -> &[String] {
         match self {
             Self::Gate { log, .. } => log,
-            Self::OnHost { error, .. } => error.log(),
+            Self::OnHost { error, .. } | Self::TakenBack { error, .. } => error.log(),
             _ => &[],
         }
     }
@@ -332,6 +365,11 @@ impl Error {
             | Self::Step { hint, .. }
             | Self::Connection { hint, .. } => Some(hint.clone()),
             Self::OnHost { error, .. } => error.hint(),
+            Self::TakenBack { error, problem: None } => Some(match error.hint() {
+                Some(hint) => format!("mend the inventory or the sources, then apply again; {hint}"),
+                None => "mend the inventory or the sources, then apply again".to_string(),
+            }),
+            Self::TakenBack { error, .. } => error.hint(),
             Self::Hosts { failures, .. } => Some(
                 match failures.iter().any(|failure| failure.error.is_unfit()) {
                     true => "nothing was done on any host",
@@ -343,7 +381,11 @@ impl Error {
                 Some("nothing was done; look at a new plan: `plan INVENTORY --out FILE`".to_string())
             }
             Self::Gate { log_path, .. } => Some(format!("its whole log: {}", log_path.display())),
-            Self::Locked { .. } => Some("wait for it to end; a lock never outlives its process".to_string()),
+            Self::Locked { .. } => Some(
+                "wait for it to end; a lock never outlives its process. If that hangs: `provision lock break INVENTORY`"
+                    .to_string(),
+            ),
+            Self::Unconfirmed(_) => Some("say yes on a terminal, or with --yes".to_string()),
             Self::NotRunning { .. } => Some("`provision apply INVENTORY` starts the cluster".to_string()),
             Self::Interrupted => Some("apply again to go on where this stopped".to_string()),
             Self::File { source, .. } => match source.kind() {

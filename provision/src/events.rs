@@ -115,6 +115,22 @@ pub enum Event {
         /// The last log lines of what failed.
         log: Vec<String>,
     },
+    /// What the run changed on a host does not work: it is put back as it was.
+    RollbackStarted {
+        /// Host.
+        host: String,
+        /// The generation that is put back.
+        generation: String,
+    },
+    /// What was there before is there again, unless there is a problem.
+    RollbackFinished {
+        /// Host.
+        host: String,
+        /// Programs that were started on what was put back.
+        restarted: Vec<String>,
+        /// Why it does not run.
+        problem: Option<String>,
+    },
     /// The run ended on a host before its end: nothing more is done there, and the others go on.
     HostFailed {
         /// Host.

@@ -7,7 +7,7 @@ mod reply;
 use crate::check;
 use crate::error::{Error, Result};
 use crate::inventory::Binaries;
-use crate::journal::Journal;
+use crate::journal::{Journal, LastRun};
 use crate::layout::Layout;
 use crate::resolve::{Cluster, Host};
 use crate::secret::Secret;
@@ -232,8 +232,8 @@ pub struct HostFacts {
     pub directories: BTreeSet<PathBuf>,
     /// Fingerprint of the cluster secret; none when it is not there.
     pub secret: Option<String>,
-    /// Where the last run on this host was cut off, if it was.
-    pub interrupted: Option<String>,
+    /// What became of the last run on this host.
+    pub last_run: LastRun,
     /// supervisord, when it answers.
     pub supervisor: Option<SupervisorFacts>,
     /// Our binaries on the control machine.
@@ -330,7 +330,7 @@ pub(crate) async fn beside_script(
     facts.supervisor = ask_supervisor(&question.host, &layout, &facts.processes, transport).await?;
     facts.secret = Secret::fingerprint(&layout.secret(), transport).await;
     // What may not be read counts as not there: that the prefix is unfit is told by the check.
-    facts.interrupted = Journal::new(&layout, transport).interrupted().await.ok().flatten();
+    facts.last_run = Journal::new(&layout, transport).last_run().await.unwrap_or_default();
     Ok(facts)
 }
 

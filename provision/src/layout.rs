@@ -8,7 +8,7 @@
 //! PREFIX/data/                what the roles keep
 //! PREFIX/log/                 one log a program
 //! PREFIX/run/                 socket and pid of supervisord
-//! PREFIX/state/               journal, lock, build stamp
+//! PREFIX/state/               journal, lock, former file sets, build stamp
 //! ```
 
 use crate::resolve::Host;

@@ -4,17 +4,21 @@
 mod explanation;
 mod plain;
 mod plans;
+mod run;
 mod terminal;
 mod text;
 
-use crate::apply::Planned;
+use crate::apply::{Planned, PutBack, Replaced};
+use crate::doctor::Finding;
 use crate::drift::Drift;
 use crate::error::{Error, Problem};
 use crate::events::{EVENT_VERSION, Event, Sink};
 use crate::explain::Explanation;
 use crate::inventory::{Diagnostic, Source};
+use crate::lock::HostLock;
 use crate::plan::{self, FileDiff, Plan};
 use crate::status::Status;
+use crate::trust::HostTrust;
 pub use plans::Paint;
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
@@ -106,6 +110,47 @@ impl Output {
     /// Says why a host's programs run as they run.
     pub fn explanation(&self, explanation: &Explanation) {
         self.result(explanation, &explanation::text(explanation));
+    }
+
+    /// Says what runs replaced.
+    pub fn replaced(&self, runs: &[Replaced]) {
+        self.result(&runs, &run::replaced(runs));
+    }
+
+    /// Says which hosts were put back.
+    pub fn put_back(&self, hosts: &[PutBack]) {
+        self.result(&hosts, &run::put_back(hosts));
+    }
+
+    /// Says who is at work on which host.
+    pub fn locks(&self, locks: &[HostLock]) {
+        self.result(&locks, &run::locks(locks));
+    }
+
+    /// Says what is wrong.
+    pub fn doctor(&self, findings: &[Finding]) {
+        self.result(&findings, &run::doctor(findings));
+    }
+
+    /// Says by which keys hosts are known.
+    pub fn trust(&self, hosts: &[HostTrust]) {
+        self.result(&hosts, &run::trust(hosts));
+    }
+
+    /// Asks for a yes on the terminal.
+    ///
+    /// # Errors
+    /// [`Error::Unconfirmed`]: there is no terminal, or it is not a yes.
+    pub fn confirm(&self, question: &str) -> Result<(), Error> {
+        let mut answer = String::new();
+        if self.form == Form::Text && std::io::stdin().is_terminal() {
+            eprint!("{question}? [y/N] ");
+            let _ = std::io::stdin().read_line(&mut answer);
+        }
+        match matches!(answer.trim(), "y" | "Y" | "yes") {
+            true => Ok(()),
+            false => Err(Error::Unconfirmed(question.to_string())),
+        }
     }
 
     /// Says how a cluster is.
@@ -202,6 +247,36 @@ pub fn explanation_text(explanation: &Explanation) -> String {
 /// The text of a status as [`Output::status`] prints it.
 pub fn status_text(status: &Status) -> String {
     text::status(status)
+}
+
+/// The text of what runs replaced as [`Output::replaced`] prints it.
+pub fn replaced_text(runs: &[Replaced]) -> String {
+    run::replaced(runs)
+}
+
+/// The text of a rollback as [`Output::put_back`] prints it.
+pub fn put_back_text(hosts: &[PutBack]) -> String {
+    run::put_back(hosts)
+}
+
+/// The text of who is at work as [`Output::locks`] prints it.
+pub fn locks_text(locks: &[HostLock]) -> String {
+    run::locks(locks)
+}
+
+/// The text of findings as [`Output::doctor`] prints it.
+pub fn doctor_text(findings: &[Finding]) -> String {
+    run::doctor(findings)
+}
+
+/// The text of keys as [`Output::trust`] prints it.
+pub fn trust_text(hosts: &[HostTrust]) -> String {
+    run::trust(hosts)
+}
+
+/// What is said of the events of a rollback.
+pub fn rollback_text(event: &Event) -> Option<(&str, String)> {
+    run::rollback(event)
 }
 
 /// Versioned JSON events, one a line.

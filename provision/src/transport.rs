@@ -13,7 +13,7 @@ pub mod ssh;
 mod wire;
 
 use crate::derive::Gate;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, duration};
 use crate::facts::{HostFacts, Question};
 use crate::gates::Answer;
 use crate::inventory::Connection;
@@ -190,6 +190,41 @@ pub struct Chunk {
 /// Held as long as it lives; a host gives it up when the holder dies.
 pub trait Lock: Send + Sync {}
 
+/// How often the holder of a lock shows that it lives, by the time of the lock's file.
+pub const LOCK_BEAT: Duration = Duration::from_secs(10);
+/// A holder that has not shown for so long that it lives hangs.
+pub const LOCK_SILENCE: Duration = Duration::from_secs(60);
+
+/// What the file of a lock says as long as it is held; it is empty otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LockRecord {
+    /// Who holds it, for people.
+    pub holder: String,
+    /// The process on the host that holds it: `provision` itself, or what serves it there.
+    pub pid: u32,
+    /// When that process was started, in clock ticks since the host was: numbers of processes are given again.
+    pub started: u64,
+    /// Since when, in seconds since 1970 by the host's clock.
+    pub since: u64,
+}
+
+impl LockRecord {
+    /// `HOLDER, for 3 min`, and whether it hangs. `now` is by the host's clock, in seconds since 1970.
+    pub fn told(&self, now: u64, silent_seconds: u64) -> String {
+        let age = duration(now.saturating_sub(self.since));
+        let silence = match silent_seconds > LOCK_SILENCE.as_secs() {
+            true => format!("; it hangs: no sign of life for {}", duration(silent_seconds)),
+            false => String::new(),
+        };
+        format!("{}, for {age}{silence}", self.holder)
+    }
+}
+
+/// When a process was started, as `/proc/PID/stat` has it: the twentieth word behind the program's name.
+pub fn started_in(stat: &str) -> Option<u64> {
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// A host. A call that is dropped ends on the host, too: a command's process group is killed.
 #[async_trait]
 pub trait Transport: Send + Sync {
@@ -263,7 +298,7 @@ pub trait Transport: Send + Sync {
     /// Takes a lock that excludes everybody else.
     ///
     /// # Errors
-    /// [`Error::Locked`] with what the holder wrote.
+    /// [`Error::Locked`] with who holds it, for how long, and whether it hangs.
     async fn lock(&self, path: &Path, holder: &str) -> Result<Box<dyn Lock>>;
 }
 

@@ -1,12 +1,17 @@
 //! What users and programs rely on word for word: command line, exit codes, JSON events, texts.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+use provision::apply::{PutBack, Replaced};
 use provision::derive::Role;
-use provision::error::Problem;
+use provision::doctor::Finding;
+use provision::error::{Error, Problem};
 use provision::events::{Event, Outcome};
+use provision::inventory::Severity;
+use provision::lock::{Held, HostLock};
 use provision::output;
 use provision::plan::{FileChange, FileDiff};
 use provision::status::{ClusterStatus, HostStatus, RoleStatus, Solutions, Status};
+use provision::trust::{HostTrust, Trust};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::process::Command;
@@ -34,14 +39,22 @@ fn command_line() {
         "start",
         "stop",
         "restart",
+        "rollback",
+        "lock",
+        "lock status",
+        "lock break",
         "status",
         "logs",
         "render",
         "monitoring",
         "schema",
+        "doctor",
+        "trust",
+        "completions",
+        "man",
         "exit-codes",
     ] {
-        let arguments: Vec<_> = [command, "--help"].into_iter().filter(|word| !word.is_empty()).collect();
+        let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         writeln!(text, "$ provision {}\n{}", arguments.join(" "), run(&arguments)).unwrap();
     }
     writeln!(text, "$ provision exit-codes\n{}", run(&["exit-codes"])).unwrap();
@@ -100,6 +113,8 @@ fn json_events() {
             message: text("z"),
             log: vec![text("last line")],
         },
+        Event::RollbackStarted { host: text("here"), generation: text("20261121-054200") },
+        Event::RollbackFinished { host: text("here"), restarted: vec![text("nats-server")], problem: None },
         Event::HostFailed { host: text("here"), message: text("it is gone"), hint: None },
         Event::Failed {
             message: text("port taken"),
@@ -184,4 +199,139 @@ fn status_text_and_json() {
     ];
     assert!(!status.healthy());
     insta::assert_snapshot!("status_of_a_fleet", output::status_text(&status));
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let script = run(&["completions", shell]);
+        for word in ["rollback", "doctor", "break", "patience"] {
+            assert!(script.contains(word), "{shell} lacks {word}");
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let pages = directory.path().join("man");
+    let listed = run(&["man", pages.to_str().unwrap()]);
+    let names: Vec<_> = listed.lines().map(|line| line.rsplit('/').next().unwrap()).collect();
+    for page in ["provision.1", "provision-apply.1", "provision-lock-break.1", "provision-rollback.1"] {
+        assert!(names.contains(&page), "{names:?}");
+    }
+    assert!(!names.iter().any(|name| name.contains("remote")), "{names:?}");
+    let page = std::fs::read_to_string(pages.join("provision-rollback.1")).unwrap();
+    assert!(
+        page.starts_with(".ie") && page.contains("provision-rollback") && page.contains("patience"),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_protects_a_run_is_said() {
+    let mut said = String::new();
+    let mut tell = |what: &str, text: &str| write!(said, "== {what}\n{text}").unwrap();
+    let gate = Error::Gate {
+        what: "nats-server".into(),
+        seconds: 30,
+        last: "it does not listen yet".into(),
+        log: vec!["bind: address already in use".into()],
+        log_path: "/p/log/nats-server.log".into(),
+    };
+    let taken_back = |problem: Option<&str>, error| Error::TakenBack {
+        error: Box::new(error),
+        problem: problem.map(str::to_string),
+    };
+    let again = Error::Supervisor("it does not answer".into());
+    tell("taken back", &output::error_text(&taken_back(None, gate)));
+    tell("not taken back", &output::error_text(&taken_back(Some("the disk is full"), again)));
+    let holder = "`provision apply` of me@control, process 7, for 3 min";
+    tell("locked", &output::error_text(&Error::Locked { path: "/p".into(), holder: holder.into() }));
+    tell("unconfirmed", &output::error_text(&Error::Unconfirmed("break the locks that are held".into())));
+    for (restarted, problem) in [
+        (vec!["nats-server".to_string(), "autonomys-controller".to_string()], None),
+        (vec![], None),
+        (vec![], Some("the disk is full".to_string())),
+    ] {
+        let event = Event::RollbackFinished { host: "here".into(), restarted, problem };
+        let (host, line) = output::rollback_text(&event).unwrap();
+        tell("after a rollback", &format!("{host}: {line}\n"));
+    }
+    let event = Event::RollbackStarted { host: "here".into(), generation: "20261121-054200".into() };
+    let (host, line) = output::rollback_text(&event).unwrap();
+    tell("before a rollback", &format!("{host}: {line}\n"));
+
+    let lock = |host: &str, error: Option<&str>, hangs: Option<bool>| HostLock {
+        host: host.into(),
+        error: error.map(Into::into),
+        held: hangs.map(|hangs| Held {
+            holder: "`provision apply` of me@control, process 7".into(),
+            pid: 70,
+            started: 1,
+            age_seconds: 200,
+            silent_seconds: if hangs { 150 } else { 3 },
+            hangs,
+            told: holder.into(),
+        }),
+    };
+    let locks =
+        [lock("node-1", None, Some(true)), lock("b", None, None), lock("c", Some("it is gone"), None)];
+    tell("locks", &output::locks_text(&locks));
+    tell("locks as JSON", &format!("{}\n", serde_json::to_string(&locks).unwrap()));
+
+    let changed = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+    let eight = ["1", "2", "3", "4", "5", "6", "7", "8"];
+    let runs = [Replaced {
+        name: "20261121-054200".into(),
+        command: "apply".into(),
+        hosts: BTreeMap::from([
+            ("node-1".into(), changed(&["etc/nats-server.conf"])),
+            ("b".into(), changed(&eight)),
+            ("c".into(), changed(&[])),
+        ]),
+    }];
+    tell("generations", &output::replaced_text(&runs));
+    tell("no generations", &output::replaced_text(&[]));
+    let back = |names: &[&str]| PutBack { host: "node-1".into(), restarted: changed(names) };
+    tell("put back", &output::put_back_text(&[back(&["nats-server"]), back(&[])]));
+    tell("nothing to put back", &output::put_back_text(&[]));
+    insta::assert_snapshot!(said);
+}
+
+#[test]
+fn findings_and_keys_are_said() {
+    let finding = |severity, host: Option<&str>, code, finding: &str| Finding {
+        severity,
+        host: host.map(Into::into),
+        code,
+        finding: finding.into(),
+        why: "nothing of this host farms".into(),
+        fix: "`provision start INVENTORY`".into(),
+    };
+    let findings = [
+        finding(Severity::Error, Some("node-1"), "supervisord", "supervisord does not\nrun"),
+        finding(Severity::Warning, None, "cache-short", "the sharded caches hold 1 of 256 pieces"),
+    ];
+    let trusts = [
+        Trust::Local,
+        Trust::Pinned { fingerprint: "SHA256:one (ED25519)".into() },
+        Trust::New { key: "ssh-ed25519 AAAA".into(), fingerprint: "SHA256:two (ED25519)".into() },
+        Trust::Differs {
+            key: "ssh-ed25519 AAAA".into(),
+            fingerprint: "SHA256:three (ED25519)".into(),
+            pinned: vec!["SHA256:one (ED25519)".into()],
+            place: "farm.yaml:12:34".into(),
+        },
+        Trust::Unknown { error: "h5: cannot connect".into(), hint: Some("is it up?".into()) },
+    ];
+    let named = (1..).zip(trusts);
+    let hosts: Vec<_> = named.map(|(n, trust)| HostTrust { host: format!("h{n}"), trust }).collect();
+    let mut said = output::doctor_text(&findings);
+    for text in [
+        serde_json::to_string_pretty(&findings).unwrap() + "\n",
+        output::doctor_text(&[]),
+        output::trust_text(&hosts),
+        serde_json::to_string_pretty(&hosts).unwrap() + "\n",
+        output::error_text(&provision::trust::verdict(&hosts).unwrap_err()),
+    ] {
+        write!(said, "==\n{text}").unwrap();
+    }
+    insta::assert_snapshot!(said);
 }

@@ -1,11 +1,13 @@
 //! One step after the other.
 
 use super::fleet::{Prepared, Run};
+use super::site::Site;
 use super::{Options, milliseconds, programs};
-use crate::derive::Role;
+use crate::derive::{Program, Role};
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome, Sink};
 use crate::facts::HostFacts;
+use crate::generations::{FileSet, Generation, Kept};
 use crate::journal::{Journal, What};
 use crate::layout::Layout;
 use crate::packages;
@@ -18,27 +20,29 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long supervisord may take to answer after its start.
-const SUPERVISORD_START: Duration = Duration::from_secs(20);
 /// How long supervisord may take to stop every program and end.
-const SUPERVISORD_STOP: Duration = Duration::from_secs(120);
-/// Largest configuration file of ours that is read back, in bytes.
-const FILE_MAX: u64 = 4 << 20;
+pub(super) const SUPERVISORD_STOP: Duration = Duration::from_secs(120);
 
 /// Executes a plan on a host.
 pub(super) struct Executor<'a> {
     run: &'a Run<'a>,
-    plan: &'a Plan,
+    pub(super) plan: &'a Plan,
     pub(super) layout: &'a Layout,
     pub(super) transport: &'a dyn Transport,
     pub(super) facts: &'a HostFacts,
     pub(super) options: &'a Options,
     sink: &'a dyn Sink,
-    journal: Journal<'a>,
+    pub(super) journal: Journal<'a>,
     /// Steps that changed something.
     changes: usize,
-    /// Files that this run replaced or removed, with what stood there before.
-    previous: Vec<(PathBuf, Option<Vec<u8>>)>,
+    /// What the host keeps of former file sets, once this run was about to change the present one.
+    pub(super) kept: Option<Kept>,
+    /// What to go back to when what is changed does not work; none when there is nothing to put back (any more).
+    pub(super) base: Option<FileSet>,
+    /// Whether files are others than those of the base.
+    pub(super) files_changed: bool,
+    /// Programs that this run started or restarted.
+    pub(super) touched: BTreeSet<String>,
     /// What supervisord said of its configuration, once it was asked.
     pub(super) reload: Option<Reload>,
 }
@@ -72,7 +76,10 @@ impl<'a> Executor<'a> {
             sink: run.sink,
             journal: Journal::new(layout, &**transport),
             changes: 0,
-            previous: Vec::new(),
+            kept: None,
+            base: None,
+            files_changed: false,
+            touched: BTreeSet::new(),
             reload: None,
         }
     }
@@ -105,14 +112,53 @@ impl<'a> Executor<'a> {
         !wanted || self.facts.orphans().iter().any(|orphan| Some(&orphan.executable) == executable)
     }
 
-    /// Opens the journal.
-    pub(super) async fn begin(&self) -> Result<()> {
-        if let Some(step) = &self.facts.interrupted {
+    /// Opens the journal, and keeps what stands here if that is about to change.
+    pub(super) async fn begin(&mut self) -> Result<()> {
+        let last = &self.facts.last_run;
+        if let Some(step) = &last.cut_off {
             let message = format!("the last run was cut off at {step}; this one goes on from there");
             self.sink.event(&Event::Note { host: Some(self.plan.host.clone()), message });
         }
         let version = env!("CARGO_PKG_VERSION").to_string();
-        self.journal.add(What::Begun { command: self.run.scope.command().to_string(), version }).await
+        self.journal.add(What::Begun { command: self.run.scope.command().to_string(), version }).await?;
+        if last.unsettled || self.plan.steps.iter().any(replaces_files) {
+            self.keep(last.unsettled).await?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the file set that this run replaces. What a run left that did not get to its end is a mixture: then what that run
+    /// kept is what to go back to.
+    async fn keep(&mut self, unsettled: bool) -> Result<()> {
+        let mut kept = Kept::read(self.layout, self.transport).await?;
+        let base = match unsettled {
+            true => kept.newest().cloned().unwrap_or_default(),
+            false => {
+                let programs = kept.programs().to_vec();
+                FileSet::capture(self.layout, self.facts, programs, self.transport).await?
+            }
+        };
+        let name = self.run.name.clone();
+        if base.is_whole(self.layout) {
+            let command = self.run.scope.command().to_string();
+            kept.add(Generation { name: name.clone(), command, set: base.clone() });
+        }
+        // A run that only starts some roles is no news of what the files are for.
+        if self.plan.steps.iter().any(replaces_files) {
+            kept.set_programs(self.programs().cloned().collect());
+        }
+        kept.write(self.layout, self.transport).await?;
+        self.journal.add(What::Kept { generation: name }).await?;
+        (self.kept, self.base, self.files_changed) = (Some(kept), Some(base), unsettled);
+        Ok(())
+    }
+
+    /// The programs of the plan in the order of their start.
+    pub(super) fn programs(&self) -> impl Iterator<Item = &'a Program> + use<'a> {
+        self.plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Program { program, .. } => Some(&**program),
+            _ => None,
+        })
     }
 
     /// Closes the journal after all has gone well.
@@ -130,25 +176,31 @@ impl<'a> Executor<'a> {
         error
     }
 
+    /// The host, for what is done to programs.
+    pub(super) fn site(&self) -> Site<'a> {
+        let Self { plan, layout, transport, options, sink, .. } = *self;
+        Site { host: &plan.host, layout, transport, options, sink }
+    }
+
     /// A deadline, stretched by the caller's patience.
     pub(super) fn patient(&self, seconds: u64) -> Duration {
-        Duration::from_secs(seconds).mul_f64(self.options.patience.clamp(0.01, 1000.0))
+        self.site().patient(seconds)
     }
 
     pub(super) fn supervisor(&self) -> Supervisor<'a> {
-        Supervisor::new(self.transport, self.layout.socket())
+        self.site().supervisor()
     }
 
     pub(super) fn progress(&self, step: &Step, message: impl Into<String>) {
-        let (host, step) = (self.plan.host.clone(), step.id.clone());
-        self.sink.event(&Event::StepProgress { host, step, message: message.into() });
+        self.site().progress(&step.id, message);
     }
 
-    /// Executes the steps of a phase; closes the journal when one fails.
+    /// Executes the steps of a phase; when one fails, puts back what did not work and closes the journal.
     pub(super) async fn go_through(&mut self, phase: Phase) -> Result<()> {
         let plan = self.plan;
         for (index, step) in plan.steps.iter().enumerate().filter(|(_, step)| Phase::of(step) == phase) {
             if let Err(error) = self.told(index + 1, step).await {
+                let error = self.take_back(step, error).await;
                 return Err(self.leave(error).await);
             }
         }
@@ -169,6 +221,8 @@ impl<'a> Executor<'a> {
         if step.changes() {
             self.journal.add(What::Step { step: id.clone() }).await?;
         }
+        // Also when it fails: a file may have been written whose directory could not be synced.
+        self.files_changed |= replaces_files(step);
         let done = self.step(step).await.inspect_err(|error| {
             self.sink.event(&Event::StepFailed {
                 host: host.clone(),
@@ -211,7 +265,6 @@ impl<'a> Executor<'a> {
             Action::InstallBinary { name, source } => self.install_binary(name, source.as_deref()).await,
             Action::WriteFile { file, .. } => self.write_file(file).await,
             Action::RemoveFile { path } => {
-                self.remember(path).await?;
                 self.transport.remove_file(path).await?;
                 Ok(Done::changed(""))
             }
@@ -223,7 +276,7 @@ impl<'a> Executor<'a> {
                 self.supervisor().shutdown(SUPERVISORD_STOP).await?;
                 Ok(Done::changed(""))
             }
-            Action::StartSupervisor => self.start_supervisor().await,
+            Action::StartSupervisor => self.site().start_supervisor().await,
             Action::RemoveProgram { name } => self.remove_program(name).await,
             Action::Program { program, change } => self.program(step, program, change).await,
             Action::Wait { gate, seconds } => self.wait(step, gate, *seconds).await,
@@ -257,48 +310,9 @@ impl<'a> Executor<'a> {
         Ok(Done::changed(format!("sha256 {short}")))
     }
 
-    async fn remember(&mut self, path: &Path) -> Result<()> {
-        let before = self.transport.read(path, FILE_MAX).await?;
-        self.previous.push((path.to_path_buf(), before));
-        Ok(())
-    }
-
-    async fn write_file(&mut self, file: &RenderedFile) -> Result<Done> {
-        self.remember(&file.path).await?;
+    async fn write_file(&self, file: &RenderedFile) -> Result<Done> {
         self.transport.write(&file.path, file.text.as_bytes(), file.mode).await?;
         Ok(Done::changed(""))
-    }
-
-    async fn start_supervisor(&mut self) -> Result<Done> {
-        // The short directory for long prefixes is not part of the prefix; both are ours alone.
-        self.transport.make_directory(&self.layout.run(), 0o700).await?;
-        let supervisord = self.layout.bin().join("supervisord");
-        let command = Command::new(&supervisord)
-            .arg("-c")
-            .arg(self.layout.supervisord_conf())
-            .directory(&self.layout.prefix)
-            .service()
-            .env(crate::layout::MARKER_VARIABLE, &self.layout.prefix)
-            .deadline(SUPERVISORD_START);
-        let output = self.transport.run(&command).await?;
-        if !output.success() {
-            return Err(Error::Supervisor(format!("it does not start: {}", output.last_words(5))));
-        }
-        let end = Instant::now() + SUPERVISORD_START;
-        loop {
-            match self.supervisor().pid().await {
-                Ok(pid) => return Ok(Done::changed(format!("process {pid}"))),
-                Err(error @ Error::Connection { .. }) => return Err(error),
-                Err(error) if Instant::now() > end => {
-                    let log = self.layout.logs().join("supervisord.log");
-                    return Err(Error::Supervisor(format!(
-                        "started, but {error}; its log: {}",
-                        log.display()
-                    )));
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
-            }
-        }
     }
 
     /// Has supervisord read its configuration, once a run; puts the files back when it cannot.
@@ -309,7 +323,7 @@ impl<'a> Executor<'a> {
                 // Whether it is the files' fault is known only where supervisord says so.
                 Err(error) if !matches!(error, Error::Supervisor(_)) => return Err(error),
                 Err(error) => {
-                    self.undo().await?;
+                    self.put_files_back().await?;
                     return Err(Error::Step {
                         step: "supervisord reads its configuration".to_string(),
                         message: format!("{error}; the files were put back as they were"),
@@ -322,27 +336,23 @@ impl<'a> Executor<'a> {
         Ok(self.reload.get_or_insert_default())
     }
 
-    async fn undo(&mut self) -> Result<()> {
-        for (path, before) in std::mem::take(&mut self.previous).into_iter().rev() {
-            match before {
-                Some(bytes) => self.transport.write(&path, &bytes, 0o644).await?,
-                None => self.transport.remove_file(&path).await?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes binaries that nothing refers to any more: not `bin`, not what ran before this apply.
+    /// Removes binaries that nothing refers to any more: not `bin`, not what ran before this apply, no generation that is kept.
     async fn sweep(&self) {
         let mut keep: BTreeSet<PathBuf> = BTreeSet::new();
+        let kept = match &self.kept {
+            Some(kept) => kept.artifacts(self.layout),
+            None => match Kept::read(self.layout, self.transport).await {
+                Ok(kept) => kept.artifacts(self.layout),
+                // Who cannot tell what is needed removes nothing.
+                Err(_) => return,
+            },
+        };
         for (_, name) in crate::facts::BINARIES {
             keep.extend(self.facts.links.get(name).map(|link| link.target.clone()));
             keep.extend(self.transport.resolve(&self.layout.bin().join(name)).await.ok().flatten());
         }
-        let keep: Vec<_> = keep
-            .iter()
-            .filter_map(|path| Some(path.parent()?.file_name()?.to_string_lossy().into_owned()))
-            .collect();
+        let named = keep.iter().filter_map(|path| path.parent()?.file_name());
+        let keep: BTreeSet<_> = named.map(|name| name.to_string_lossy().into_owned()).chain(kept).collect();
         let script = "cd \"$1\" 2>/dev/null || exit 0; shift; for d in *; do k=; for x; do [ \"$d\" = \"$x\" ] && k=1; \
                       done; [ -n \"$k\" ] || rm -rf -- \"$d\"; done";
         let command = Command::new("sh")
@@ -355,6 +365,15 @@ impl<'a> Executor<'a> {
             self.sink.event(&Event::Warning { host: Some(self.plan.host.clone()), message });
         }
     }
+}
+
+/// Whether a step changes what a generation keeps.
+fn replaces_files(step: &Step) -> bool {
+    use Action::{InstallBinary, InstallPackages, RemoveFile, WriteFile};
+    matches!(
+        step.action,
+        InstallBinary { .. } | InstallPackages { .. } | WriteFile { .. } | RemoveFile { .. }
+    )
 }
 
 fn directory_mode(path: &Path, layout: &Layout) -> u32 {

@@ -12,6 +12,7 @@ use crate::events::{Event, Outcome, Sink};
 use crate::facts::{self, BuildFacts, HostFacts};
 use crate::gates::Answer;
 use crate::inventory::SecretReference;
+use crate::journal::LastRun;
 use crate::layout::Layout;
 use crate::plan::{self, Action, Change, Phase, Plan, Step};
 use crate::resolve::{Cluster, Host};
@@ -53,6 +54,8 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a Options,
     pub(super) sink: &'a dyn Sink,
     pub(super) scope: Scope,
+    /// Its name among the generations that hosts keep.
+    pub(super) name: String,
     /// The cluster secret: a host's that has one, else what the inventory says or chance gives.
     secret: OnceCell<Secret>,
     /// What the build gave.
@@ -124,6 +127,11 @@ impl<'a> Failures<'a> {
         self.hosts.push(HostFailure { host: host.name.value.clone(), error });
     }
 
+    /// Whether nothing may be begun on any host.
+    pub(super) fn forbid(&self) -> bool {
+        self.hosts.iter().any(|failure| failure.error.is_unfit())
+    }
+
     /// Those that went well.
     pub(super) fn keep<'h, T>(&mut self, results: Vec<(&'h Host, Result<T>)>) -> Vec<(&'h Host, T)> {
         let mut kept = Vec::new();
@@ -176,13 +184,15 @@ pub(super) async fn run(
         .filter(|host| connections.iter().all(|(meant, _)| meant.name != host.name))
         .collect();
     let connected = failures.keep(connections);
-    let mut run = Run { cluster, options, sink, scope, secret: OnceCell::new(), built: OnceCell::new() };
+    let name = super::name_of_run();
+    let mut run =
+        Run { cluster, options, sink, scope, name, secret: OnceCell::new(), built: OnceCell::new() };
     let preparing = side_by_side(connected, options.forks, |(host, transport)| {
         let prepared = prepare(&run, host, transport, &binaries);
         async move { (host, prepared.await) }
     });
     let prepared = failures.keep(preparing.await);
-    if failures.hosts.iter().any(|failure| failure.error.is_unfit()) {
+    if failures.forbid() {
         return Err(failures.verdict().expect_err("there is one"));
     }
     let prepared: Vec<_> = prepared.into_iter().map(|(_, prepared)| prepared).collect();
@@ -320,7 +330,8 @@ async fn secret_of_others(hosts: &[&Host]) -> Result<Option<Secret>> {
 /// Whether nothing is to be done anywhere, which one question a host tells; the steps of all hosts are told then. Otherwise
 /// nothing is, and the gates are asked again behind their steps.
 async fn settled(run: &Run<'_>, prepared: &[Prepared<'_>]) -> bool {
-    if prepared.iter().any(|prepared| prepared.facts.interrupted.is_some() || !runs_as_planned(prepared)) {
+    let mixed = |prepared: &Prepared<'_>| prepared.facts.last_run != LastRun::default();
+    if prepared.iter().any(|prepared| mixed(prepared) || !runs_as_planned(prepared)) {
         return false;
     }
     let started = Instant::now();
@@ -380,7 +391,7 @@ fn gate_of(step: &Step) -> Option<&Gate> {
 async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failures<'_>) -> usize {
     let forks = run.options.forks;
     let executors = prepared.iter().map(|prepared| (prepared.host, Executor::new(run, prepared)));
-    let beginning = side_by_side(executors, forks, |(host, executor)| async move {
+    let beginning = side_by_side(executors, forks, |(host, mut executor)| async move {
         let begun = executor.begin().await;
         (host, begun.map(|()| executor))
     });

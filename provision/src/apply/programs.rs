@@ -1,13 +1,14 @@
 //! Programs: started, restarted, waited for.
 
 use super::executor::{Done, Executor};
+use super::site::Site;
 use crate::derive::{Gate, Program};
 use crate::error::{Error, Result};
 use crate::gates::{self, Answer};
 use crate::layout::Layout;
 use crate::logs;
 use crate::plan::{Change, Step};
-use crate::supervisor::ProcessState;
+use crate::supervisor::{ProcessState, Reload};
 use crate::transport::{Command, Transport};
 use std::path::Path;
 use std::time::Duration;
@@ -30,18 +31,64 @@ impl Executor<'_> {
             }
             Change::RestartIfBuilt => {
                 let stale = self.load().await?.changed.contains(&program.name);
-                let old = stale || self.runs_old_binary(program).await?;
+                let old = stale || self.site().runs_old_binary(program).await?;
                 if old {
                     self.bring_up(program).await?;
                 }
                 old
             }
         };
-        let detail = self.gate(step, program).await?;
+        let detail = self.site().gate(&step.id, program).await?;
         Ok(if restarted { Done::changed(detail) } else { Done::unchanged(detail) })
     }
 
-    async fn runs_old_binary(&self, program: &Program) -> Result<bool> {
+    /// Stops a program if it runs, takes its configuration up if that is new, and starts it.
+    async fn bring_up(&mut self, program: &Program) -> Result<()> {
+        let reload = self.load().await?.clone();
+        self.touched.insert(program.name.clone());
+        self.site().bring_up(program, &reload).await
+    }
+
+    /// Waits behind a gate that is no program's; a program that fails meanwhile ends the wait.
+    pub(super) async fn wait(&self, step: &Step, gate: &Gate, seconds: u64) -> Result<Done> {
+        let deadline = self.patient(seconds);
+        let end = Instant::now() + deadline;
+        let mut last = String::new();
+        loop {
+            let said = match gates::ask(gate, self.transport).await {
+                Answer::Ready(detail) => return Ok(Done::unchanged(detail)),
+                Answer::NotYet(reason) => reason,
+            };
+            let programs = self.supervisor().programs().await?;
+            if let Some(fallen) = programs.iter().find(|info| info.state == ProcessState::Fatal) {
+                return Err(self
+                    .site()
+                    .not_ready(&fallen.name, "it does not stay up: FATAL", deadline)
+                    .await);
+            }
+            if said != last {
+                self.progress(step, said.clone());
+                last = said;
+            }
+            if Instant::now() > end {
+                return Err(self.site().not_ready("autonomys-plot-client", &last, deadline).await);
+            }
+            tokio::time::sleep(4 * ASK).await;
+        }
+    }
+
+    pub(super) async fn remove_program(&mut self, name: &str) -> Result<Done> {
+        self.load().await?;
+        let supervisor = self.supervisor();
+        supervisor.stop(name, self.patient(60)).await?;
+        supervisor.remove(name).await?;
+        Ok(Done::changed(""))
+    }
+}
+
+impl Site<'_> {
+    /// Whether a program does not run, or not from the binary that is in place now.
+    pub(super) async fn runs_old_binary(&self, program: &Program) -> Result<bool> {
         let Some(info) = self.supervisor().program(&program.name).await?.filter(|info| info.pid != 0) else {
             return Ok(true);
         };
@@ -51,8 +98,7 @@ impl Executor<'_> {
     }
 
     /// Stops a program if it runs, takes its configuration up if that is new, and starts it.
-    async fn bring_up(&mut self, program: &Program) -> Result<()> {
-        let reload = self.load().await?;
+    pub(super) async fn bring_up(&self, program: &Program, reload: &Reload) -> Result<()> {
         let changed = reload.changed.contains(&program.name);
         let added = reload.added.contains(&program.name);
         let supervisor = self.supervisor();
@@ -67,7 +113,7 @@ impl Executor<'_> {
     }
 
     /// Waits until a program runs and its gate opens.
-    async fn gate(&self, step: &Step, program: &Program) -> Result<String> {
+    pub(super) async fn gate(&self, step: &str, program: &Program) -> Result<String> {
         let deadline = self.patient(program.ready_seconds);
         let end = Instant::now() + deadline;
         let mut last = String::new();
@@ -104,7 +150,7 @@ impl Executor<'_> {
         }
     }
 
-    async fn not_ready(&self, program: &str, last: &str, deadline: Duration) -> Error {
+    pub(super) async fn not_ready(&self, program: &str, last: &str, deadline: Duration) -> Error {
         let log_path = self.layout.log(program);
         let log = logs::last_lines(&log_path, LOG_LINES, self.transport).await.unwrap_or_default();
         Error::Gate {
@@ -114,39 +160,6 @@ impl Executor<'_> {
             log,
             log_path,
         }
-    }
-
-    /// Waits behind a gate that is no program's; a program that fails meanwhile ends the wait.
-    pub(super) async fn wait(&self, step: &Step, gate: &Gate, seconds: u64) -> Result<Done> {
-        let deadline = self.patient(seconds);
-        let end = Instant::now() + deadline;
-        let mut last = String::new();
-        loop {
-            let said = match gates::ask(gate, self.transport).await {
-                Answer::Ready(detail) => return Ok(Done::unchanged(detail)),
-                Answer::NotYet(reason) => reason,
-            };
-            let programs = self.supervisor().programs().await?;
-            if let Some(fallen) = programs.iter().find(|info| info.state == ProcessState::Fatal) {
-                return Err(self.not_ready(&fallen.name, "it does not stay up: FATAL", deadline).await);
-            }
-            if said != last {
-                self.progress(step, said.clone());
-                last = said;
-            }
-            if Instant::now() > end {
-                return Err(self.not_ready("autonomys-plot-client", &last, deadline).await);
-            }
-            tokio::time::sleep(4 * ASK).await;
-        }
-    }
-
-    pub(super) async fn remove_program(&mut self, name: &str) -> Result<Done> {
-        self.load().await?;
-        let supervisor = self.supervisor();
-        supervisor.stop(name, self.patient(60)).await?;
-        supervisor.remove(name).await?;
-        Ok(Done::changed(""))
     }
 }
 

@@ -44,6 +44,9 @@ pub(super) async fn stop(
         (host, Stopping::find(cluster, host, transport, &options.roles).await)
     });
     let mut hosts = failures.keep(finding.await);
+    if failures.forbid() {
+        return Err(failures.verdict().expect_err("there is one"));
+    }
     // What no inventory knows is stopped before what it may need.
     for role in [None].into_iter().chain(Role::ALL.into_iter().rev().map(Some)) {
         let working = side_by_side(hosts, options.forks, |(host, mut stopping)| async move {

@@ -4,6 +4,7 @@ use super::hardware::Sections;
 use super::{
     BuildFacts, FarmFacts, Hardware, HostFacts, LinkFacts, OwnProcess, PathFacts, Python, TakenPort, Tool,
 };
+use crate::journal::LastRun;
 use crate::layout::Layout;
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -125,7 +126,7 @@ impl Reply {
                 .collect(),
             directories: self.directories.lines().map(PathBuf::from).collect(),
             secret: None,
-            interrupted: None,
+            last_run: LastRun::default(),
             supervisor: None,
             build: BuildFacts::default(),
         }

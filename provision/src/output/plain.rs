@@ -1,7 +1,7 @@
 //! Events as lines: for logs, pipes and CI.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "part of `output`")]
 
-use super::{plans, text};
+use super::{plans, run, text};
 use crate::error::count_of;
 use crate::events::{Event, Sink};
 use std::collections::HashMap;
@@ -90,6 +90,11 @@ impl Sink for Plain {
             // The error itself is said at the end.
             Event::StepFailed { host, title, .. } => {
                 eprintln!("        FAILED  {}{title}", names.of(Some(host)));
+            }
+            Event::RollbackStarted { .. } | Event::RollbackFinished { .. } => {
+                if let Some((host, line)) = run::rollback(event) {
+                    eprintln!("        ROLLBACK {}{line}", names.of(Some(host)));
+                }
             }
             Event::HostFailed { host, message, .. } => {
                 eprintln!("        FAILED  {}", text::once(host, message))

@@ -1,7 +1,7 @@
 //! Events on a terminal: what is going on moves, what is done stays.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "part of `output`")]
 
-use super::{plans, text};
+use super::{plans, run, text};
 use crate::error::count_of;
 use crate::events::{Event, Outcome, Sink};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -113,6 +113,11 @@ impl Sink for Terminal {
                     self.bar.finish_and_clear();
                 }
                 self.say(&format!("✘ {}{title}", state.names.of(Some(host))));
+            }
+            Event::RollbackStarted { .. } | Event::RollbackFinished { .. } => {
+                if let Some((host, line)) = run::rollback(event) {
+                    self.say(&format!("↶ {}{line}", state.names.of(Some(host))));
+                }
             }
             Event::HostFailed { host, message, .. } => self.say(&format!("✘ {}", text::once(host, message))),
             Event::Failed { message, .. } => self.say(&format!("error: {message}")),

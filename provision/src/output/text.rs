@@ -1,6 +1,6 @@
 //! Texts for people. Pure.
 
-use crate::error::{Error, count, count_of};
+use crate::error::{Error, count, count_of, duration};
 use crate::events::{Event, Outcome};
 use crate::inventory::Severity;
 use crate::status::{HostStatus, RoleStatus, Status};
@@ -79,16 +79,6 @@ impl HostNames {
 /// A message with its host's name in front, once.
 pub(super) fn once(host: &str, message: &str) -> String {
     if message.starts_with(&format!("{host}: ")) { message.to_string() } else { format!("{host}: {message}") }
-}
-
-/// `2 d 3 h`, `4 min`, `12 s`.
-pub(super) fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        3600..86_400 => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
-        _ => format!("{} d {} h", seconds / 86_400, seconds / 3600 % 24),
-    }
 }
 
 /// The roles of a host, a line each.

@@ -3,8 +3,8 @@
 use super::disk::{Disk, Own};
 use super::http::{self, Request, Response};
 use super::{
-    Chunk, Command, Lock, OUTPUT_MAX, OnLine, Output, Place, SERVICE_ENVIRONMENT, Stream, Transport,
-    file_error,
+    Chunk, Command, LOCK_BEAT, Lock, LockRecord, OUTPUT_MAX, OnLine, Output, Place, SERVICE_ENVIRONMENT,
+    Stream, Transport, file_error,
 };
 use crate::derive::Gate;
 use crate::error::{Error, Result};
@@ -19,7 +19,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::Arc;
+use std::time::SystemTime;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::task::AbortHandle;
 
 /// Longest line handed to a listener, in bytes.
 const LINE_MAX: usize = 1 << 20;
@@ -165,24 +168,76 @@ impl Transport for Local {
         match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
             Err(rustix::io::Errno::WOULDBLOCK) => {
-                let mut holder = String::new();
-                let _ = file.take(4096).read_to_string(&mut holder);
                 let parent = path.parent().and_then(Path::parent).unwrap_or(path).to_path_buf();
-                return Err(Error::Locked { path: parent, holder: holder.trim().to_string() });
+                return Err(Error::Locked { path: parent, holder: holder_of(file) });
             }
             Err(error) => return Err(locking(error.into())),
         }
-        file.set_len(0).and_then(|()| file.write_all(holder.as_bytes())).map_err(locking)?;
-        Ok(Box::new(FileLock { _file: file }))
+        let pid = std::process::id();
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let started = super::started_in(&stat).unwrap_or(0);
+        let record =
+            LockRecord { holder: holder.to_string(), pid, started, since: seconds(SystemTime::now()) };
+        let text = serde_json::to_vec(&record).expect("a record has only text and numbers");
+        file.set_len(0).and_then(|()| file.write_all(&text)).map_err(locking)?;
+        Ok(Box::new(FileLock::hold(file)))
     }
 }
 
 /// The kernel gives the lock up with the file, however the process ends.
 struct FileLock {
-    _file: File,
+    file: Arc<File>,
+    beat: Option<AbortHandle>,
+}
+
+impl FileLock {
+    /// Holds a locked file, and shows in its time that we live.
+    fn hold(file: File) -> Self {
+        let file = Arc::new(file);
+        let beating = Arc::clone(&file);
+        let beat = tokio::runtime::Handle::try_current().ok().map(|runtime| {
+            let task = runtime.spawn(async move {
+                loop {
+                    tokio::time::sleep(LOCK_BEAT).await;
+                    // A host that cannot write any more has other worries.
+                    let _ = beating.set_modified(SystemTime::now());
+                }
+            });
+            task.abort_handle()
+        });
+        Self { file, beat }
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        if let Some(beat) = &self.beat {
+            beat.abort();
+        }
+        let _ = self.file.set_len(0);
+        // Now, and not when the task that shares the file is dropped.
+        let _ = rustix::fs::flock(&self.file, rustix::fs::FlockOperation::Unlock);
+    }
 }
 
 impl Lock for FileLock {}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// Who holds a lock, from its file.
+fn holder_of(file: File) -> String {
+    let now = seconds(SystemTime::now());
+    let beat = file.metadata().and_then(|state| state.modified()).map_or(now, seconds);
+    let mut text = String::new();
+    let _ = file.take(4096).read_to_string(&mut text);
+    match serde_json::from_str::<LockRecord>(&text) {
+        Ok(record) => record.told(now, now.saturating_sub(beat)),
+        // It has been taken this instant, or by another version.
+        Err(_) => "nobody knows who".to_string(),
+    }
+}
 
 fn spawn_error(error: &std::io::Error) -> String {
     match error.kind() {
@@ -463,10 +518,20 @@ mod tests {
         let path = directory.path().join("lock");
         let held = Local.lock(&path, "pid 7").await.expect("free");
         match Local.lock(&path, "pid 8").await {
-            Err(Error::Locked { holder, .. }) => assert_eq!(holder, "pid 7"),
+            Err(Error::Locked { holder, .. }) => assert!(holder.starts_with("pid 7, for "), "{holder}"),
+            other => panic!("expected Locked, found {:?}", other.map(|_| "a lock")),
+        }
+        // A holder that has not shown for minutes that it lives.
+        let before = SystemTime::now() - Duration::from_secs(200);
+        File::open(&path).and_then(|file| file.set_modified(before)).expect("the time is set");
+        match Local.lock(&path, "pid 8").await {
+            Err(Error::Locked { holder, .. }) => {
+                assert!(holder.ends_with("it hangs: no sign of life for 3 min"), "{holder}");
+            }
             other => panic!("expected Locked, found {:?}", other.map(|_| "a lock")),
         }
         drop(held);
+        assert_eq!(std::fs::read(&path).expect("there"), b"", "nobody is named when nobody holds it");
         Local.lock(&path, "pid 8").await.expect("free again");
     }
 

@@ -32,10 +32,28 @@ pub fn main() -> std::process::ExitCode {
         Ok(runtime) => runtime,
         Err(_) => return std::process::ExitCode::FAILURE,
     };
-    let served = runtime.block_on(serve(tokio::io::stdin(), tokio::io::stdout()));
+    let served = runtime.block_on(async {
+        tokio::select! {
+            served = serve(tokio::io::stdin(), tokio::io::stdout()) => served,
+            // What a call holds is given up in order.
+            () = terminated() => {
+                let _ = io::Write::write_all(&mut io::stderr(), b"somebody broke this run's hold on the host\n");
+                Err(io::ErrorKind::Interrupted.into())
+            }
+        }
+    });
     // A thread may still wait for standard input or a dead disk.
     runtime.shutdown_timeout(Duration::from_secs(2));
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
+}
+
+/// SIGTERM, by which a lock is broken.
+async fn terminated() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signal) => drop(signal.recv().await),
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// Serves a control machine until its stream ends.

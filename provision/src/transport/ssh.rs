@@ -1,6 +1,7 @@
 //! A host reached over SSH: one channel to its own `provision remote` carries every call, a round trip each.
 
 mod channel;
+mod key;
 mod session;
 
 use super::http::{Request, Response};
@@ -15,6 +16,7 @@ use crate::resolve::Host;
 use crate::status::{self, HostStatus};
 use async_trait::async_trait;
 use channel::{Channel, Event, Holder, Pending};
+pub use key::{fingerprint, shown_key};
 use serde::de::DeserializeOwned;
 use session::Session;
 use std::io::{ErrorKind, Read};

@@ -5,5 +5,6 @@
 mod lifecycle;
 mod packages;
 mod plans;
+mod rollback;
 mod support;
 mod trouble;

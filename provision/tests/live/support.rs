@@ -121,6 +121,22 @@ impl Fixture {
         std::fs::set_permissions(&path, mode).unwrap();
     }
 
+    /// Replaces a binary by one that ends at once.
+    pub(crate) fn spoil(&self, name: &str) {
+        let path = self.binaries.join(name);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "#!/bin/sh\necho this build is broken\nexit 7\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+    }
+
+    /// Replaces a binary by one that works.
+    pub(crate) fn mend(&self, name: &str) {
+        let path = self.binaries.join(name);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::copy(stub(), path).unwrap();
+    }
+
     pub(crate) fn cluster(&self) -> Cluster {
         let overrides = Overrides {
             prefix: Some(self.prefix.clone()),
@@ -141,6 +157,15 @@ impl Fixture {
     pub(crate) async fn apply(&self) -> provision::Result<Report> {
         let cluster = self.cluster();
         apply::apply(&cluster, apply::connect(&cluster, 1).await, &Options::default(), &Kept::default()).await
+    }
+
+    /// Applies what is to fail: with little patience.
+    pub(crate) async fn apply_in_vain(&self) -> (provision::Error, Vec<Event>) {
+        let (cluster, sink) = (self.cluster(), Kept::default());
+        let options = Options { patience: 0.1, ..Options::default() };
+        let connections = apply::connect(&cluster, 1).await;
+        let error = apply::apply(&cluster, connections, &options, &sink).await.unwrap_err();
+        (error, sink.0.into_inner().unwrap())
     }
 
     pub(crate) async fn status(&self) -> Status {

@@ -50,7 +50,64 @@ async fn two_applies_at_once_exclude_each_other() {
     let lost = lost.unwrap_err();
     assert_eq!(lost.exit_code() as u8, 10);
     assert!(lost.to_string().contains(&format!("process {}", std::process::id())), "{lost}");
+    assert!(lost.hint().unwrap().contains("lock break"), "{lost}");
     assert_eq!(fixture.apply().await.unwrap().changes, 0);
+}
+
+#[tokio::test]
+async fn a_run_that_hangs_is_named_and_its_lock_broken() {
+    let fixture = Fixture::new().await;
+    let output = |arguments: &[&str]| {
+        let output = fixture.provision(arguments).stdin(std::process::Stdio::null()).output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    };
+    assert!(output(&["lock", "status"]).1.contains("free"));
+    let mut hanging = fixture.provision(&["apply"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let lock = fixture.layout().lock();
+    while std::fs::read(&lock).unwrap_or_default().is_empty() {
+        assert!(hanging.try_wait().unwrap().is_none(), "it ended before it took the lock");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    signal(hanging.id(), "-STOP");
+    let held = format!("process {}", hanging.id());
+    let (code, said) = output(&["apply"]);
+    assert!(code == Some(10) && said.contains(&held), "{said}");
+    let (_, said) = output(&["lock", "status"]);
+    assert!(said.contains("held by `provision apply` of ") && said.contains(&held), "{said}");
+    // Not without a yes, and there is nobody who could say it.
+    let (code, said) = output(&["lock", "break"]);
+    assert!(code == Some(2) && said.contains("--yes"), "{said}");
+    assert!(output(&["lock", "status"]).1.contains(&held));
+    let (code, said) = output(&["lock", "break", "--yes"]);
+    assert!(code == Some(0) && said.contains("1 lock broken"), "{said}");
+    assert!(!hanging.wait().unwrap().success());
+    assert!(output(&["lock", "status"]).1.contains("free"));
+    fixture.apply().await.unwrap();
+    assert!(fixture.status().await.healthy());
+}
+
+#[tokio::test]
+async fn a_doctor_finds_what_is_wrong() {
+    let fixture = Fixture::new().await;
+    fixture.apply().await.unwrap();
+    let doctor = || {
+        let output = fixture.provision(&["--json", "doctor"]).output().unwrap();
+        let findings: Vec<serde_json::Value> = serde_json::from_slice(&output.stdout).unwrap();
+        let of = |severity: &str| {
+            let found = findings.iter().filter(|finding| finding["severity"] == severity);
+            found.map(|finding| finding["code"].as_str().unwrap().to_string()).collect::<Vec<_>>()
+        };
+        (output.status.code(), of("error"), of("warning"))
+    };
+    let (code, errors, warnings) = doctor();
+    assert_eq!((code, errors), (Some(0), vec![]), "{warnings:?}");
+    assert!(warnings.contains(&"rejected".to_string()), "{warnings:?}");
+    signal(fixture.status().await.hosts[0].supervisord.unwrap(), "-KILL");
+    let (code, errors, _) = doctor();
+    assert_eq!((code, errors), (Some(11), vec!["orphans".to_string(), "supervisord".to_string()]));
+    fixture.apply().await.unwrap();
+    assert_eq!(doctor().0, Some(0));
 }
 
 #[tokio::test]

@@ -6,3 +6,4 @@ mod connecting;
 mod methods;
 mod sshd;
 mod trouble;
+mod trust;

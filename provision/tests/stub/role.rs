@@ -13,6 +13,10 @@ fn main() {
         println!("this proof-server was told to fail");
         std::process::exit(7);
     }
+    if arguments.iter().any(|word| word.contains("sectors=13")) {
+        println!("this plot-client fears the number thirteen");
+        std::process::exit(7);
+    }
     let listener = TcpListener::bind(&address).expect("the port is free");
     for stream in listener.incoming() {
         let _ = stream.and_then(answer);

@@ -284,7 +284,7 @@ async fn first_line(stdout: &mut BufReader<ChildStdout>) -> std::io::Result<Stri
 }
 
 /// A directory of this run alone, whose sockets' paths are short enough for the kernel.
-fn private_directory() -> Result<TempDir> {
+pub(super) fn private_directory() -> Result<TempDir> {
     let usual = std::env::temp_dir();
     let parent = if usual.as_os_str().len() <= 40 { usual.as_path() } else { Path::new("/tmp") };
     let made = tempfile::Builder::new().prefix("provision-").tempdir_in(parent);
@@ -292,7 +292,7 @@ fn private_directory() -> Result<TempDir> {
 }
 
 /// Writes what `ssh` is to do. Jump hosts are reached with the same file, so strict checking holds for them, too.
-fn write_configuration(host: &Host, directory: &Path) -> Result<()> {
+pub(super) fn write_configuration(host: &Host, directory: &Path) -> Result<()> {
     let known_hosts = directory.join("known_hosts");
     let keys: String = host.ssh.host_keys.iter().map(|key| format!("* {key}\n")).collect();
     let config = directory.join("config");
@@ -370,7 +370,7 @@ fn spread() -> f64 {
 }
 
 /// What `ssh` meant, and what to do.
-fn explain(text: &str, name: &str, target: &str, access: &SshAccess) -> (String, String) {
+pub(super) fn explain(text: &str, name: &str, target: &str, access: &SshAccess) -> (String, String) {
     let last = last_words(text.as_bytes());
     let last = last.strip_prefix("ssh: ").unwrap_or(&last).to_string();
     if text.contains("REMOTE HOST IDENTIFICATION HAS CHANGED")
@@ -383,8 +383,9 @@ fn explain(text: &str, name: &str, target: &str, access: &SshAccess) -> (String,
             (false, false) => format!("the host key of {target} (or of its jump host) is not known"),
         };
         let hint = format!(
-            "read the key on the host itself (`cat /etc/ssh/ssh_host_ed25519_key.pub`) and write it under host \
-             `{name}`: `ssh: {{host_keys: [\"ssh-ed25519 AAAA…\"]}}`; if nobody reinstalled the host, somebody may be \
+            "`provision trust INVENTORY` shows it and writes it down; or read it on the host itself (`cat \
+             /etc/ssh/ssh_host_ed25519_key.pub`) and write it under host `{name}`: `ssh: {{host_keys: [\"ssh-ed25519 \
+             AAAA…\"]}}`; if nobody reinstalled the host, somebody may be \
              in between"
         );
         return (message, hint);
