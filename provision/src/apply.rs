@@ -10,9 +10,12 @@ mod scope;
 mod site;
 mod stop;
 
+pub(crate) use build::cargo as build_binaries;
 pub use build::set_by_cargo_run;
+pub(crate) use fleet::Failures;
 pub use fleet::{Connection, connect, connect_to, side_by_side};
 pub use planning::{Planned, drift, to_save};
+pub(crate) use programs::opens;
 pub use rollback::{PutBack, Replaced, generations, rollback};
 
 use crate::error::{Error, Problem, Result};
@@ -27,7 +30,7 @@ use crate::transport::Transport;
 use scope::Scope;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::time::Instant;
 
 /// Hosts that are worked on at once when nothing else is said.
@@ -52,6 +55,13 @@ pub struct Options {
     pub roles: Vec<String>,
     /// The plan that is executed and no other, where one was saved.
     pub saved: Option<Arc<SavedPlan>>,
+}
+
+impl Options {
+    /// A deadline, stretched by the caller's patience.
+    pub(crate) fn patient(&self, seconds: u64) -> Duration {
+        Duration::from_secs(seconds).mul_f64(self.patience.clamp(0.01, 1000.0))
+    }
 }
 
 impl Default for Options {
@@ -151,7 +161,7 @@ pub async fn restart(
 }
 
 /// What a run says of itself to those that its locks keep out.
-fn holder(command: &str) -> String {
+pub(crate) fn holder(command: &str) -> String {
     let control = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let named = ["SUDO_USER", "USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let user = named.unwrap_or_else(|| format!("user {}", rustix::process::getuid().as_raw()));
@@ -265,7 +275,6 @@ fn carried(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn dates() {

@@ -6,14 +6,16 @@ use crate::apply::{self, Options};
 use crate::error::{Error, ExitCode, HostFailure, Result};
 use crate::events::Event;
 use crate::facts::BuildFacts;
+use crate::import::{self, Import};
 use crate::inventory::{Severity, Source};
 use crate::layout::Layout;
 use crate::limits::{self, Limit};
 use crate::output::{Form, Output};
 use crate::resolve::{Cluster, Host, Overrides};
+use crate::transfer::Origin;
 use crate::transport::{self, Local, Transport, file_error};
 use crate::trust::{self, Trust};
-use crate::{derive, doctor, explain, lock, logs, manual, monitoring, render, status};
+use crate::{derive, doctor, explain, export, lock, logs, manual, monitoring, render, status, transfer};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -214,6 +216,48 @@ enum Command {
         #[arg(value_name = "DIR")]
         directory: PathBuf,
     },
+    /// Bring an archive of a node's database to node hosts and have their nodes go on with it
+    ///
+    /// The archive (tar, or tar in gzip or zstd) holds `db`, at its root or in its only directory. It is brought whole and
+    /// checked, gone on with after any interruption, and unpacked beside the live database; the node is stopped for two
+    /// renames, one host after the other, and has its old database back when it is not ready on the new one.
+    #[command(allow_missing_positional = true)]
+    ImportNodeDb {
+        #[command(flatten)]
+        target: Target,
+        /// The archive: a file of this machine, or a URL that the hosts fetch
+        #[arg(value_name = "FILE|URL", required = true)]
+        archive: Origin,
+        /// Only to these hosts [default: all that have a node]
+        #[arg(long = "host", value_name = "NAME")]
+        hosts: Vec<String>,
+        /// Send at most so many bytes a second, over all hosts together: 500K, 20M, 1G
+        #[arg(long, value_name = "RATE", value_parser = transfer::parse_rate)]
+        bwlimit: Option<u64>,
+        /// The archive has this SHA-256
+        #[arg(long, value_name = "HEX", value_parser = transfer::parse_sha256)]
+        sha256: Option<String>,
+        /// Multiply every deadline by this: slow machines
+        #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+        patience: f64,
+    },
+    /// Make all pieces of the history from a node and hand them to the plotters' full-piece caches
+    ///
+    /// Runs autonomys-export-piece beside the node, verifies what it made, brings it to each plotter and swaps it in as a whole
+    /// when the cache is not being filled. Cut off anywhere, the same command goes on.
+    ExportPiece {
+        #[command(flatten)]
+        target: Target,
+        /// Host of the node [default: the first that has one]
+        #[arg(long, value_name = "NAME")]
+        host: Option<String>,
+        /// Only to this plotter; repeatable [default: to all]
+        #[arg(long = "to", value_name = "NAME")]
+        receivers: Vec<String>,
+        /// Multiply every deadline by this: slow machines
+        #[arg(long, value_name = "FACTOR", default_value_t = 1.0)]
+        patience: f64,
+    },
     /// List the exit codes
     ExitCodes,
     /// Serve another machine's provision over standard input and output
@@ -389,6 +433,29 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Logs { target, roles, follow, lines } => {
             show_logs(&target, &roles.roles, follow, lines, output).await?
         }
+        Command::ImportNodeDb { target, archive, hosts, bwlimit, sha256, patience } => {
+            let import = Import { origin: archive, sha256, rate: bwlimit };
+            import_node_db(&target, &hosts, &import, patience, output).await?;
+        }
+        Command::ExportPiece { target, host, receivers, patience } => {
+            let cluster = load(&target, output)?;
+            let sources = import::node_hosts(&cluster, host.as_slice())?;
+            let receivers = export::receivers(&cluster, &receivers)?;
+            let options = Options { patience, forks: target.forks, ..Options::default() };
+            let exported =
+                export::export_piece(&cluster, sources[0], receivers, &options, output.sink()).await?;
+            let text = format!(
+                "{}: the pieces are in {}; served by {}\n",
+                exported.host,
+                exported.store.display(),
+                if exported.plotters.is_empty() {
+                    "nobody".to_string()
+                } else {
+                    exported.plotters.join(", ")
+                }
+            );
+            output.result(&exported, &text);
+        }
         Command::Render { target, out } => render_to(&target, &out, output).await?,
         Command::Monitoring { target, out } => monitoring_to(target, &out, output).await?,
         Command::Remote => return Err(Error::Internal("`remote` is served elsewhere".to_string())),
@@ -477,6 +544,25 @@ async fn trust_hosts(target: &Target, yes: bool, output: &Output) -> Result<()> 
         output.sink().event(&Event::Note { host: None, message });
     }
     trust::verdict(&known)
+}
+
+async fn import_node_db(
+    target: &Target,
+    hosts: &[String],
+    import: &Import,
+    patience: f64,
+    output: &Output,
+) -> Result<()> {
+    let cluster = load(target, output)?;
+    let hosts = import::node_hosts(&cluster, hosts)?;
+    let options = Options { patience, forks: target.forks, ..Options::default() };
+    let connections = apply::connect_to(hosts, target.forks).await;
+    let imported = import::import_node_db(&cluster, connections, import, &options, output.sink()).await?;
+    let lines = imported.iter().map(|done| {
+        format!("{}: the node runs on what was in {} ({})\n", done.host, done.origin, done.ready)
+    });
+    output.result(&imported, &lines.collect::<String>());
+    Ok(())
 }
 
 async fn check(target: &Target, output: &Output) -> Result<()> {

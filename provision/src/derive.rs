@@ -297,7 +297,7 @@ impl Derive<'_> {
                 command.extend([format!("--{name}"), value]);
             }
         };
-        flag("data", Some(self.layout.data().join("dev-node").display().to_string()));
+        flag("data", Some(self.layout.node_data().display().to_string()));
         flag("rpc-listen-on", Some(rpc.to_string()));
         // The first node makes the chain, the others replicate it.
         let first = self.cluster.node_rpcs().next().filter(|first| *first != rpc);

@@ -206,6 +206,28 @@ pub enum Error {
     /// A template is wrong.
     #[error("template: {0}")]
     Template(String),
+    /// A disk has no room for what is to come.
+    #[error("{path}: {what} needs {needed}, and {free} are free there", path = path.display(), needed = crate::transfer::size(*needed), free = crate::transfer::size(*free))]
+    NoRoom {
+        /// Where it was to go.
+        path: PathBuf,
+        /// What.
+        what: String,
+        /// Bytes.
+        needed: u64,
+        /// Bytes.
+        free: u64,
+    },
+    /// A file that was brought along is not what it should be, or cannot be had.
+    #[error("{what}: {message}")]
+    Artifact {
+        /// Which.
+        what: String,
+        /// Why.
+        message: String,
+        /// What to do.
+        hint: String,
+    },
     /// A step failed.
     #[error("{step}: {message}")]
     Step {
@@ -310,7 +332,7 @@ impl Error {
     pub fn exit_code(&self) -> ExitCode {
         match self {
             Self::ReadInventory { .. } | Self::Inventory { .. } => ExitCode::Inventory,
-            Self::Check { .. } => ExitCode::Check,
+            Self::Check { .. } | Self::NoRoom { .. } => ExitCode::Check,
             Self::Usage { .. } => ExitCode::Usage,
             Self::PlanFile { .. } | Self::Stale { .. } => ExitCode::Stale,
             Self::File { .. }
@@ -326,7 +348,9 @@ impl Error {
             }
             Self::Package { .. } => ExitCode::Package,
             Self::Build { .. } => ExitCode::Build,
-            Self::Supervisor(_) | Self::Secret(_) | Self::Step { .. } => ExitCode::Apply,
+            Self::Supervisor(_) | Self::Secret(_) | Self::Step { .. } | Self::Artifact { .. } => {
+                ExitCode::Apply
+            }
             Self::Gate { .. } => ExitCode::Gate,
             Self::Locked { .. } => ExitCode::Locked,
             Self::Unconfirmed(_) => ExitCode::Usage,
@@ -362,6 +386,7 @@ impl Error {
             | Self::PlanFile { hint, .. }
             | Self::Package { hint, .. }
             | Self::Build { hint, .. }
+            | Self::Artifact { hint, .. }
             | Self::Step { hint, .. }
             | Self::Connection { hint, .. } => Some(hint.clone()),
             Self::OnHost { error, .. } => error.hint(),
@@ -370,6 +395,9 @@ impl Error {
                 None => "mend the inventory or the sources, then apply again".to_string(),
             }),
             Self::TakenBack { error, .. } => error.hint(),
+            Self::NoRoom { .. } => {
+                Some("make room there, then run the same command again: what came already stays".to_string())
+            }
             Self::Hosts { failures, .. } => Some(
                 match failures.iter().any(|failure| failure.error.is_unfit()) {
                     true => "nothing was done on any host",

@@ -87,6 +87,22 @@ pub enum Event {
         /// How far it is.
         message: String,
     },
+    /// A step that moves bytes goes on.
+    Transfer {
+        /// Host.
+        host: String,
+        /// Identity within the run.
+        step: String,
+        /// Bytes dealt with, those of earlier runs included.
+        bytes: u64,
+        /// Bytes in all.
+        of: u64,
+        /// Bytes a second, over the last seconds.
+        bytes_per_second: u64,
+        /// Seconds that the rest takes at that rate; none while that cannot be told.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        eta_seconds: Option<u64>,
+    },
     /// A step ended well.
     StepFinished {
         /// Host.

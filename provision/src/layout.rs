@@ -4,6 +4,7 @@
 //! PREFIX/bin/                 links to the versions in use
 //! PREFIX/packages/NAME-VER/   installed packages
 //! PREFIX/artifacts/DIGEST/    our binaries by content
+//! PREFIX/tools/DIGEST/        programs that only a command runs
 //! PREFIX/etc/                 rendered configuration, the cluster secret
 //! PREFIX/data/                what the roles keep
 //! PREFIX/log/                 one log a program
@@ -58,6 +59,11 @@ impl Layout {
         self.prefix.join("artifacts").join(&digest[..16.min(digest.len())]).join(name)
     }
 
+    /// A program with this SHA-256 that only a command of ours runs.
+    pub fn tool(&self, digest: &str, name: &str) -> PathBuf {
+        self.prefix.join("tools").join(&digest[..16.min(digest.len())]).join(name)
+    }
+
     /// Rendered configuration.
     pub fn etc(&self) -> PathBuf {
         self.prefix.join("etc")
@@ -86,6 +92,11 @@ impl Layout {
     /// What the roles keep.
     pub fn data(&self) -> PathBuf {
         self.prefix.join("data")
+    }
+
+    /// What the node of a node host keeps: its database `db` and what follows from that.
+    pub fn node_data(&self) -> PathBuf {
+        self.data().join("dev-node")
     }
 
     /// Logs.

@@ -10,6 +10,7 @@
 //! and touches a host. Only `output` prints. A [`secret::Secret`] can be neither printed nor serialised.
 
 pub mod apply;
+pub mod artifacts;
 pub mod check;
 pub mod cli;
 pub mod derive;
@@ -18,9 +19,11 @@ pub mod drift;
 pub mod error;
 pub mod events;
 pub mod explain;
+pub mod export;
 pub mod facts;
 pub mod gates;
 pub mod generations;
+pub mod import;
 pub mod inventory;
 pub mod journal;
 pub mod layout;
@@ -37,9 +40,12 @@ pub mod render;
 pub mod resolve;
 pub mod secret;
 pub mod status;
+mod steps;
 pub mod supervisor;
 pub mod topology;
+pub mod transfer;
 pub mod transport;
 pub mod trust;
+mod unpack;
 
 pub use error::{Error, ExitCode, Result};

@@ -20,9 +20,12 @@ use crate::inventory::Connection;
 use crate::layout::Layout;
 use crate::resolve::Host;
 use crate::status::{self, HostStatus};
+use crate::transfer::{Delivery, OnProgress};
+pub use crate::unpack::Unpacked;
 use async_trait::async_trait;
 use http::{Request, Response};
 pub use local::Local;
+pub(crate) use local::replace_file;
 use serde::{Deserialize, Serialize};
 pub use ssh::{Program, Ssh};
 use std::ffi::OsString;
@@ -288,9 +291,37 @@ pub trait Transport: Send + Sync {
     /// Puts a link in place atomically.
     async fn link(&self, target: &Path, link: &Path) -> Result<()>;
 
-    /// Brings a file of the control machine to the host as an executable and returns its SHA-256 in hex; `place` says
-    /// where it goes once the digest is known. A file that is there already with this digest is left alone.
+    /// Brings an executable of the control machine to the host and returns its SHA-256 in hex; `place` says where it goes
+    /// once the digest is known. Over a network it is sent without its debug information, under the digest that it has with
+    /// it. What is there already is left alone.
     async fn install(&self, source: &Path, place: Place<'_>) -> Result<String>;
+
+    /// Brings a large file to the host, or has the host fetch it, and returns its SHA-256 in hex, which is computed while it
+    /// flows. What is there of it already is gone on with, whichever run began it; nothing of it is read again for that
+    /// where [`Delivery::sha256`] is known, and otherwise only by whoever sends it.
+    ///
+    /// # Errors
+    /// [`Error::NoRoom`] before anything is sent; [`Error::Artifact`] when its digest is another one. What came stays.
+    async fn deliver(&self, delivery: &Delivery, on_progress: OnProgress<'_>) -> Result<String> {
+        let _ = on_progress;
+        Err(Error::Internal(format!("{} cannot be brought there over this transport", delivery.origin)))
+    }
+
+    /// Unpacks an archive of the host into a directory that is made anew, and keeps the entries `wanted` of it alone, of
+    /// which the first must be there.
+    ///
+    /// # Errors
+    /// [`Error::Artifact`] for archives and members that are refused, [`Error::NoRoom`]; then the directory is gone.
+    async fn unpack(
+        &self,
+        archive: &Path,
+        into: &Path,
+        wanted: &[String],
+        on_progress: OnProgress<'_>,
+    ) -> Result<Unpacked> {
+        let _ = (into, wanted, on_progress);
+        Err(Error::Internal(format!("{} cannot be unpacked over this transport", archive.display())))
+    }
 
     /// SHA-256 of a file in hex; none when it is not there.
     async fn digest(&self, path: &Path) -> Result<Option<String>>;

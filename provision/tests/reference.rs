@@ -49,6 +49,8 @@ fn command_line() {
         "monitoring",
         "schema",
         "doctor",
+        "import-node-db",
+        "export-piece",
         "trust",
         "completions",
         "man",
@@ -98,6 +100,14 @@ fn json_events() {
             of: 2,
         },
         Event::StepProgress { host: text("here"), step: text("build"), message: text("3 compiled") },
+        Event::Transfer {
+            host: text("here"),
+            step: text("archive"),
+            bytes: 12_300_000_000,
+            of: 26_000_000_000,
+            bytes_per_second: 110_000_000,
+            eta_seconds: Some(125),
+        },
         Event::StepFinished {
             host: text("here"),
             step: text("build"),

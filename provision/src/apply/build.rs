@@ -1,7 +1,6 @@
 //! `cargo build` of our binaries, told as it goes.
 
 use crate::error::{Error, Result};
-use crate::facts::BINARIES;
 use crate::transport::{Command, Local, Stream, Transport};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -13,11 +12,11 @@ use std::time::Duration;
 const BUILD: Duration = Duration::from_secs(4 * 3600);
 
 /// What a build gave.
-pub(super) struct Built {
+pub(crate) struct Built {
     /// Executables by name.
-    pub(super) executables: BTreeMap<String, PathBuf>,
+    pub(crate) executables: BTreeMap<String, PathBuf>,
     /// Crates that had to be compiled.
-    pub(super) compiled: usize,
+    pub(crate) compiled: usize,
 }
 
 /// A line of cargo's `--message-format=json`, as far as it matters here.
@@ -48,13 +47,18 @@ pub fn set_by_cargo_run() -> impl Iterator<Item = OsString> {
     })
 }
 
-pub(super) async fn cargo(workspace: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<Built> {
+/// Builds binaries, each named with its package.
+pub(crate) async fn cargo(
+    workspace: &Path,
+    binaries: &[(&str, &str)],
+    progress: &(dyn Fn(&str) + Sync),
+) -> Result<Built> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo)
         .args(["build", "--release", "--message-format=json-render-diagnostics"])
         .directory(workspace)
         .deadline(BUILD);
-    for (package, binary) in BINARIES {
+    for (package, binary) in binaries {
         command = command.args(["-p", package, "--bin", binary]);
     }
     command.without.extend(set_by_cargo_run());
@@ -93,7 +97,7 @@ pub(super) async fn cargo(workspace: &Path, progress: &(dyn Fn(&str) + Sync)) ->
             hint: format!("cargo build --release in {} shows all of it", workspace.display()),
         });
     }
-    match BINARIES.iter().find(|(_, binary)| !built.executables.contains_key(*binary)) {
+    match binaries.iter().find(|(_, binary)| !built.executables.contains_key(*binary)) {
         None => Ok(built),
         Some((package, binary)) => Err(Error::Build {
             message: format!("package {package} gave no {binary}"),

@@ -3,6 +3,7 @@
 use super::fleet::{Prepared, Run};
 use super::site::Site;
 use super::{Options, milliseconds, programs};
+use crate::artifacts;
 use crate::derive::{Program, Role};
 use crate::error::{Error, Result};
 use crate::events::{Event, Outcome, Sink};
@@ -298,6 +299,16 @@ impl<'a> Executor<'a> {
             Some(source) => source.to_path_buf(),
             None => return Err(Error::Internal(format!("the build gave no {name}"))),
         };
+        // What was only just built: its facts were not known when the host was examined.
+        let too_new = artifacts::glibc_need(&source)?
+            .and_then(|need| artifacts::too_new(name, &need, &self.facts.libc));
+        if let Some(problem) = too_new {
+            return Err(Error::Artifact {
+                what: source.display().to_string(),
+                message: problem.message,
+                hint: problem.hint,
+            });
+        }
         let layout = self.layout;
         let place = |digest: &str| layout.artifact(digest, name);
         let digest = self.transport.install(&source, &place).await?;

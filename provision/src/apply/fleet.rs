@@ -73,7 +73,7 @@ impl Run<'_> {
     /// What the build gives, which whoever asks first does.
     pub(super) async fn built(&self, workspace: &Path, progress: &(dyn Fn(&str) + Sync)) -> Result<&Built> {
         let build = || async {
-            let built = build::cargo(workspace, progress).await?;
+            let built = build::cargo(workspace, &facts::BINARIES, progress).await?;
             let state = facts::of_workspace(workspace, built.executables.clone());
             let text = serde_json::to_vec(&state).map_err(|error| Error::Internal(error.to_string()))?;
             let stamp = &self.cluster.stamp;
@@ -104,7 +104,7 @@ pub(super) struct Prepared<'a> {
 }
 
 /// Hosts on which the run has ended before its end.
-pub(super) struct Failures<'a> {
+pub(crate) struct Failures<'a> {
     sink: &'a dyn Sink,
     hosts: Vec<HostFailure>,
     of: usize,
@@ -112,7 +112,7 @@ pub(super) struct Failures<'a> {
 
 impl<'a> Failures<'a> {
     /// None yet, `of` so many hosts.
-    pub(super) fn new(sink: &'a dyn Sink, of: usize) -> Self {
+    pub(crate) fn new(sink: &'a dyn Sink, of: usize) -> Self {
         Self { sink, hosts: Vec::new(), of }
     }
 
@@ -133,7 +133,7 @@ impl<'a> Failures<'a> {
     }
 
     /// Those that went well.
-    pub(super) fn keep<'h, T>(&mut self, results: Vec<(&'h Host, Result<T>)>) -> Vec<(&'h Host, T)> {
+    pub(crate) fn keep<'h, T>(&mut self, results: Vec<(&'h Host, Result<T>)>) -> Vec<(&'h Host, T)> {
         let mut kept = Vec::new();
         for (host, result) in results {
             match result {
@@ -145,7 +145,7 @@ impl<'a> Failures<'a> {
     }
 
     /// The error that the run ends with, if any host failed.
-    pub(super) fn verdict(mut self) -> Result<()> {
+    pub(crate) fn verdict(mut self) -> Result<()> {
         match self.hosts.len() {
             0 => Ok(()),
             // A cluster of one host fails as that host does.

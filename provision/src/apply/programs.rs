@@ -8,7 +8,7 @@ use crate::gates::{self, Answer};
 use crate::layout::Layout;
 use crate::logs;
 use crate::plan::{Change, Step};
-use crate::supervisor::{ProcessState, Reload};
+use crate::supervisor::{ProcessState, Reload, Supervisor};
 use crate::transport::{Command, Transport};
 use std::path::Path;
 use std::time::Duration;
@@ -115,51 +115,77 @@ impl Site<'_> {
     /// Waits until a program runs and its gate opens.
     pub(super) async fn gate(&self, step: &str, program: &Program) -> Result<String> {
         let deadline = self.patient(program.ready_seconds);
-        let end = Instant::now() + deadline;
-        let mut last = String::new();
-        loop {
-            let info = self.supervisor().program(&program.name).await?;
-            let said = match &info {
-                None => "supervisord does not know it".to_string(),
-                Some(info) => match info.state {
-                    ProcessState::Running | ProcessState::Starting => {
-                        match gates::ask(&program.gate, self.transport).await {
-                            // A program that is still in its first second may be about to exit.
-                            Answer::Ready(detail) if info.state == ProcessState::Running => {
-                                return Ok(detail);
-                            }
-                            Answer::Ready(detail) => detail,
-                            Answer::NotYet(reason) => reason,
-                        }
-                    }
-                    ProcessState::Fatal => {
-                        let said = format!("it does not stay up: FATAL {}", info.spawn_error);
-                        return Err(self.not_ready(&program.name, said.trim(), deadline).await);
-                    }
-                    state => format!("it is {} {}", state.name(), info.spawn_error),
-                },
-            };
-            if said != last {
-                self.progress(step, said.clone());
-                last = said;
-            }
-            if Instant::now() > end {
-                return Err(self.not_ready(&program.name, &last, deadline).await);
-            }
-            tokio::time::sleep(ASK).await;
-        }
+        let mut told = |said: &str| self.progress(step, said);
+        opens(program, self.layout, self.transport, deadline, &mut told).await
     }
 
     pub(super) async fn not_ready(&self, program: &str, last: &str, deadline: Duration) -> Error {
-        let log_path = self.layout.log(program);
-        let log = logs::last_lines(&log_path, LOG_LINES, self.transport).await.unwrap_or_default();
-        Error::Gate {
-            what: program.to_string(),
-            seconds: deadline.as_secs(),
-            last: last.to_string(),
-            log,
-            log_path,
+        not_ready(program, last, deadline, self.layout, self.transport).await
+    }
+}
+
+/// Waits until a program runs and its gate opens; tells each new reason why it does not yet.
+///
+/// # Errors
+/// [`Error::Gate`] at the deadline, or when it does not stay up.
+pub(crate) async fn opens(
+    program: &Program,
+    layout: &Layout,
+    transport: &dyn Transport,
+    deadline: Duration,
+    told: &mut (dyn FnMut(&str) + Send),
+) -> Result<String> {
+    let supervisor = Supervisor::new(transport, layout.socket());
+    let end = Instant::now() + deadline;
+    let mut last = String::new();
+    loop {
+        let info = supervisor.program(&program.name).await?;
+        let said = match &info {
+            None => "supervisord does not know it".to_string(),
+            Some(info) => match info.state {
+                ProcessState::Running | ProcessState::Starting => {
+                    match gates::ask(&program.gate, transport).await {
+                        // A program that is still in its first second may be about to exit.
+                        Answer::Ready(detail) if info.state == ProcessState::Running => {
+                            return Ok(detail);
+                        }
+                        Answer::Ready(detail) => detail,
+                        Answer::NotYet(reason) => reason,
+                    }
+                }
+                ProcessState::Fatal => {
+                    let said = format!("it does not stay up: FATAL {}", info.spawn_error);
+                    return Err(not_ready(&program.name, said.trim(), deadline, layout, transport).await);
+                }
+                state => format!("it is {} {}", state.name(), info.spawn_error),
+            },
+        };
+        if said != last {
+            told(&said);
+            last = said;
         }
+        if Instant::now() > end {
+            return Err(not_ready(&program.name, &last, deadline, layout, transport).await);
+        }
+        tokio::time::sleep(ASK).await;
+    }
+}
+
+async fn not_ready(
+    program: &str,
+    last: &str,
+    deadline: Duration,
+    layout: &Layout,
+    transport: &dyn Transport,
+) -> Error {
+    let log_path = layout.log(program);
+    let log = logs::last_lines(&log_path, LOG_LINES, transport).await.unwrap_or_default();
+    Error::Gate {
+        what: program.to_string(),
+        seconds: deadline.as_secs(),
+        last: last.to_string(),
+        log,
+        log_path,
     }
 }
 

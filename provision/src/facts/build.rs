@@ -1,5 +1,6 @@
 //! Whether our binaries are built from the sources as they stand.
 
+use crate::artifacts::{self, GlibcNeed};
 use crate::error::Result;
 use crate::transport::Transport;
 use serde::{Deserialize, Serialize};
@@ -33,6 +34,18 @@ pub struct BuildFacts {
     pub executables: BTreeMap<String, PathBuf>,
     /// Their SHA-256.
     pub digests: BTreeMap<String, String>,
+    /// What they need of a host's C library.
+    pub glibc: BTreeMap<String, GlibcNeed>,
+}
+
+impl BuildFacts {
+    /// Notes what an executable needs of a host's C library.
+    fn note_need(&mut self, name: &str, path: &Path) -> Result<()> {
+        if let Some(need) = artifacts::glibc_need(path)? {
+            self.glibc.insert(name.to_string(), need);
+        }
+        Ok(())
+    }
 }
 
 /// Reads the stamp of the last build ([`crate::resolve::Cluster::stamp`]); none when there is none that can be read.
@@ -66,6 +79,7 @@ pub(super) async fn gather(stamp: &Path, control: &dyn Transport) -> Result<Buil
         match control.digest(path).await? {
             Some(digest) => {
                 facts.digests.insert(name.clone(), digest);
+                facts.note_need(name, path)?;
             }
             None => facts.due = Some(format!("{} is gone", path.display())),
         }
@@ -81,6 +95,7 @@ pub(super) async fn given(farmer: &Path, dev_node: &Path, control: &dyn Transpor
         facts.executables.insert((*name).to_string(), path.to_path_buf());
         if let Some(digest) = control.digest(path).await? {
             facts.digests.insert((*name).to_string(), digest);
+            facts.note_need(name, path)?;
         }
     }
     Ok(facts)

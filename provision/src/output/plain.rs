@@ -80,6 +80,16 @@ impl Sink for Plain {
                     eprintln!("        … {}{message}", names.of(Some(host)));
                 }
             }
+            Event::Transfer { host, step, bytes, of, bytes_per_second, eta_seconds } => {
+                let of_host = state.hosts.entry(host.clone()).or_default();
+                if let Some(begun) = of_host.begun.take() {
+                    eprintln!("{begun}");
+                }
+                if of_host.due(step) {
+                    let message = text::transfer(*bytes, *of, *bytes_per_second, *eta_seconds);
+                    eprintln!("        … {}{message}", names.of(Some(host)));
+                }
+            }
             Event::StepFinished { host, title, outcome, milliseconds, detail, .. } => {
                 let begun = state.hosts.entry(host.clone()).or_default().begun.take();
                 let number = begun.and_then(|begun| begun.split_once(' ').map(|(n, _)| n.to_string()));

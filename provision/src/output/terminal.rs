@@ -98,6 +98,10 @@ impl Sink for Terminal {
                 self.show(state, host, None);
             }
             Event::StepProgress { host, message, .. } => self.show(state, host, Some(message)),
+            Event::Transfer { host, bytes, of, bytes_per_second, eta_seconds, .. } => {
+                let message = text::transfer(*bytes, *of, *bytes_per_second, *eta_seconds);
+                self.show(state, host, Some(&message));
+            }
             Event::StepFinished { host, title, outcome, milliseconds, detail, .. } => {
                 let of_host = state.hosts.entry(host.clone()).or_default();
                 of_host.done += 1;

@@ -4,6 +4,7 @@ use crate::error::{Error, count, count_of, duration};
 use crate::events::{Event, Outcome};
 use crate::inventory::Severity;
 use crate::status::{HostStatus, RoleStatus, Status};
+use crate::transfer::size;
 use std::fmt::Write;
 
 pub(super) fn error(error: &Error) -> String {
@@ -79,6 +80,19 @@ impl HostNames {
 /// A message with its host's name in front, once.
 pub(super) fn once(host: &str, message: &str) -> String {
     if message.starts_with(&format!("{host}: ")) { message.to_string() } else { format!("{host}: {message}") }
+}
+
+/// `▐████████░░░░░░░░▌ 47 %, 12.3 GB of 26.0 GB, 110.0 MB/s, 2 min left`.
+pub(super) fn transfer(bytes: u64, of: u64, bytes_per_second: u64, eta_seconds: Option<u64>) -> String {
+    const WIDTH: u64 = 16;
+    let part = |whole: u64| match of {
+        0 => whole,
+        of => (u128::from(bytes.min(of)) * u128::from(whole) / u128::from(of)) as u64,
+    };
+    let bar: String = (0..WIDTH).map(|at| if at < part(WIDTH) { '█' } else { '░' }).collect();
+    let left = eta_seconds.map(|seconds| format!(", {} left", duration(seconds))).unwrap_or_default();
+    let (done, whole, rate) = (size(bytes), size(of), size(bytes_per_second));
+    format!("▐{bar}▌ {} %, {done} of {whole}, {rate}/s{left}", part(100))
 }
 
 /// The roles of a host, a line each.

@@ -5,9 +5,11 @@ mod guides;
 mod hardware;
 mod mixed;
 
+use crate::artifacts;
 use crate::check;
 use crate::error::Problem;
 use crate::facts::HostFacts;
+use crate::import;
 use crate::inventory::{Binaries, Diagnostic};
 use crate::resolve::{Cluster, Host};
 pub(crate) use hardware::text as driver_text;
@@ -24,6 +26,9 @@ pub fn problems(cluster: &Cluster, host: &Host, facts: &HostFacts) -> (Vec<Probl
     taken_ports(host, facts, &mut problems);
     paths(host, facts, &mut problems);
     binaries(cluster, facts, &mut problems);
+    let needs = facts.build.glibc.iter();
+    problems.extend(needs.filter_map(|(name, need)| artifacts::too_new(name, need, &facts.libc)));
+    problems.extend(import::cut_off(host, facts));
     let mut warnings = Vec::new();
     disks::check(cluster, host, facts, &mut problems, &mut warnings);
     hardware::check(host, facts, &mut problems, &mut warnings);

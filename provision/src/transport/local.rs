@@ -11,6 +11,9 @@ use crate::error::{Error, Result};
 use crate::facts::{self, HostFacts, Question};
 use crate::gates::{self, Answer};
 use crate::status::{self, HostStatus};
+use crate::transfer::partial::Identity;
+use crate::transfer::{self, Delivery, OnProgress, Origin, Pace, Partial, Watch, fetch};
+use crate::unpack::{self, Unpacked};
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use std::fs::{File, OpenOptions};
@@ -151,6 +154,27 @@ impl Transport for Local {
         }
         incoming.finish(&digest)?;
         Ok(digest)
+    }
+
+    async fn deliver(&self, delivery: &Delivery, on_progress: OnProgress<'_>) -> Result<String> {
+        delivery.check()?;
+        let delivery = delivery.clone();
+        let work = move |watch: &mut Watch| match &delivery.origin {
+            Origin::Url(url) => fetch::fetch(&delivery, url, watch),
+            Origin::File(source) => copy(&delivery, source, watch),
+        };
+        transfer::in_thread(work, on_progress).await
+    }
+
+    async fn unpack(
+        &self,
+        archive: &Path,
+        into: &Path,
+        wanted: &[String],
+        on_progress: OnProgress<'_>,
+    ) -> Result<Unpacked> {
+        let (archive, into, wanted) = (archive.to_path_buf(), into.to_path_buf(), wanted.to_vec());
+        transfer::in_thread(move |watch| unpack::unpack(&archive, &into, &wanted, watch), on_progress).await
     }
 
     async fn digest(&self, path: &Path) -> Result<Option<String>> {
@@ -383,6 +407,11 @@ fn create<D: Disk>(disk: &D, temporary: &Path, mode: u32) -> std::io::Result<D::
     disk.create(temporary, mode)
 }
 
+/// Writes a file whole or not at all.
+pub(crate) fn replace_file(path: &Path, mode: u32, bytes: &[u8]) -> Result<()> {
+    replace(&Own, path, bytes, mode)
+}
+
 /// [`Transport::write`].
 pub(super) fn replace(disk: &impl Disk, path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     let temporary = temporary_name(path);
@@ -428,6 +457,43 @@ pub(super) fn put_link(disk: &impl Disk, target: &Path, link: &Path) -> Result<(
         .and_then(|()| disk.rename(&temporary, link))
         .and_then(|()| sync_parent(disk, link))
         .map_err(file_error("cannot link", link))
+}
+
+/// Copies a file of this machine, from where the copy broke off.
+fn copy(delivery: &Delivery, source: &Path, watch: &mut Watch) -> Result<String> {
+    let reading = || file_error("cannot read", source);
+    let mut file = File::open(source).map_err(reading())?;
+    let size = file.metadata().map_err(reading())?.len();
+    let identity = || Identity { size, source: None, sha256: delivery.sha256.clone() };
+    let mut partial = Partial::open(&delivery.path, identity(), delivery.copies)?;
+    let mut checksum = transfer::Checksum::default();
+    let mut buffer = vec![0; 1 << 20];
+    let mut pace = Pace::new(delivery.rate);
+    // What is there must be the beginning of this file.
+    let mut compared = 0;
+    while compared < partial.arrived() {
+        let part = usize::try_from(partial.arrived() - compared).unwrap_or(usize::MAX).min(buffer.len());
+        file.read_exact(&mut buffer[..part]).map_err(reading())?;
+        checksum.add(&buffer[..part]);
+        compared += part as u64;
+        watch.alive()?;
+    }
+    if checksum.hex() != partial.digest() {
+        drop(partial);
+        transfer::partial::remove(&delivery.path)?;
+        file.seek(SeekFrom::Start(0)).map_err(reading())?;
+        partial = Partial::open(&delivery.path, identity(), delivery.copies)?;
+    }
+    loop {
+        watch.tell(partial.arrived(), size)?;
+        let read = file.read(&mut buffer).map_err(reading())?;
+        if read == 0 {
+            break;
+        }
+        partial.add(&buffer[..read])?;
+        std::thread::sleep(pace.after(read));
+    }
+    partial.finish(None)
 }
 
 /// An executable on its way to its place: it is there whole and with the promised content, or not at all.

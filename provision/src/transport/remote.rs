@@ -4,9 +4,12 @@
 
 use super::disk::Own;
 use super::local::{Incoming, digest_of};
-use super::wire::{self, Call, Failure, Frame, Hello, PROTOCOL, Reply, ToControl, ToHost};
+use super::wire::{self, Call, Failure, Frame, Hello, PROTOCOL, Reply, ToControl, ToHost, WINDOW};
 use super::{Command, Local, Lock, Stream, Transport, file_error};
 use crate::error::{Error, Result};
+use crate::transfer::Delivery;
+use crate::transfer::Partial;
+use crate::transfer::partial::{self, Identity};
 use std::collections::HashMap;
 use std::io;
 use std::path::Path;
@@ -23,8 +26,8 @@ const SILENCE: Duration = Duration::from_secs(60);
 const CALLS_MAX: usize = 1024;
 /// Bytes of lines that wait to be sent; beyond this, lines are left out (the command's whole output is not).
 const LINES_MAX: usize = 8 << 20;
-/// Chunks of a file that wait to be written.
-const CHUNKS_MAX: usize = 4;
+/// Bytes of a file that are dealt with between two reports of it: the sender's window is opened again by those.
+const REPORT: u64 = 1 << 20;
 
 /// Serves standard input and output: `provision remote`.
 pub fn main() -> std::process::ExitCode {
@@ -42,8 +45,8 @@ pub fn main() -> std::process::ExitCode {
             }
         }
     });
-    // A thread may still wait for standard input or a dead disk.
-    runtime.shutdown_timeout(Duration::from_secs(2));
+    // A thread may still note how much of a file came; or wait for standard input or a dead disk.
+    runtime.shutdown_timeout(Duration::from_secs(10));
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 
@@ -130,8 +133,15 @@ impl Out {
 /// A call at work; ends with this.
 struct Running {
     task: AbortHandle,
-    /// Where the chunks of its file go.
-    chunks: Option<mpsc::Sender<Vec<u8>>>,
+    /// Where the parts of its file go.
+    parts: Option<mpsc::Sender<Part>>,
+}
+
+/// What comes of a file.
+enum Part {
+    Chunk(Vec<u8>),
+    /// All of it was sent; its SHA-256 in hex, where the sender knows it.
+    End(Option<String>),
 }
 
 impl Drop for Running {
@@ -174,19 +184,24 @@ impl Server {
                 _ if !greeted => return Err(io::ErrorKind::Unsupported.into()),
                 ToHost::Hello(_) => return Err(io::ErrorKind::InvalidData.into()),
                 ToHost::Call { id, call } => self.start(id, call, payload),
-                ToHost::Chunk { id } => {
-                    let chunks = locked(&self.calls).get(&id).and_then(|running| running.chunks.clone());
-                    if let Some(chunks) = chunks {
-                        // A call that ended meanwhile wants no more.
-                        let _ = chunks.send(payload).await;
-                    }
-                }
+                ToHost::Chunk { id } => self.pass(id, Part::Chunk(payload))?,
+                ToHost::End { id, digest } => self.pass(id, Part::End(digest))?,
                 ToHost::Drop { id } => {
                     locked(&self.calls).remove(&id);
                     locked(&self.locks).remove(&id);
                 }
                 ToHost::Ping => self.out.send(&ToControl::Ping, Vec::new()),
             }
+        }
+    }
+
+    /// Passes part of a file on, never waiting: a slow disk must hold up no other call. The window bounds what lies here.
+    fn pass(&self, id: u64, part: Part) -> io::Result<()> {
+        // A call that ended meanwhile wants no more.
+        let parts = locked(&self.calls).get(&id).and_then(|running| running.parts.clone());
+        match parts.map(|parts| parts.try_send(part)) {
+            Some(Err(mpsc::error::TrySendError::Full(_))) => Err(io::ErrorKind::InvalidData.into()),
+            _ => Ok(()),
         }
     }
 
@@ -198,15 +213,18 @@ impl Server {
             self.out.send(&ToControl::Done { id, reply: Err(failure) }, Vec::new());
             return;
         }
-        let (send, chunks) = mpsc::channel(CHUNKS_MAX);
-        let install = matches!(call, Call::Install { .. });
+        let (send, parts) = mpsc::channel(WINDOW + 1);
+        let comes = matches!(call, Call::Install { .. } | Call::Receive { .. });
         let (out, calls, locks) = (self.out.clone(), Arc::clone(&self.calls), Arc::clone(&self.locks));
         let task = tokio::spawn(async move {
             let done = match call {
                 Call::Install { path, digest, size } => {
-                    let wanted = out.clone();
-                    let want = move || wanted.send(&ToControl::Wanted { id }, Vec::new());
-                    in_thread(move || receive(&path, &digest, size, chunks, want)).await
+                    let file = Arriving { id, size, parts, out: out.clone() };
+                    in_thread(move || install(&path, &digest, file)).await
+                }
+                Call::Receive { delivery, size, anew } => {
+                    let file = Arriving { id, size, parts, out: out.clone() };
+                    in_thread(move || receive(&delivery, anew, file)).await
                 }
                 Call::Lock { path, holder } => {
                     let lock = file_call(async move { Local.lock(&path, &holder).await }).await;
@@ -232,7 +250,7 @@ impl Server {
             out.send(&ToControl::Done { id, reply }, payload);
             locked(&calls).remove(&id);
         });
-        running.insert(id, Running { task: task.abort_handle(), chunks: install.then_some(send) });
+        running.insert(id, Running { task: task.abort_handle(), parts: comes.then_some(send) });
     }
 }
 
@@ -258,12 +276,24 @@ async fn act(id: u64, call: Call, payload: Vec<u8>, out: &Out) -> Result<Answer>
             let response = Local.http(&request).await?;
             Ok((Reply::Response { status: response.status }, response.body))
         }
+        Call::Fetch(delivery) => {
+            let digest = Local.deliver(&delivery, &mut progress(id, out)).await?;
+            Ok((Reply::Digest(digest), Vec::new()))
+        }
+        Call::Unpack { archive, into, wanted } => {
+            let unpacked = Local.unpack(&archive, &into, &wanted, &mut progress(id, out)).await?;
+            Ok((Reply::Unpacked(unpacked), Vec::new()))
+        }
         call => file_call(on_file(call, payload)).await,
     }
 }
 
 fn json(value: &impl serde::Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(value).map_err(|error| Error::Internal(error.to_string()))
+}
+
+fn progress(id: u64, out: &Out) -> impl FnMut(u64, u64) + Send {
+    move |bytes, of| out.send(&ToControl::Progress { id, bytes, of }, Vec::new())
 }
 
 async fn run(id: u64, command: Command, lines: bool, out: &Out) -> Result<Answer> {
@@ -317,30 +347,68 @@ fn done((): ()) -> Reply {
     Reply::Done
 }
 
-/// Takes an executable in, unless it is there already.
-fn receive(
-    path: &Path,
-    digest: &str,
+/// A file of the control machine that comes over the connection.
+struct Arriving {
+    id: u64,
     size: u64,
-    mut chunks: mpsc::Receiver<Vec<u8>>,
-    want: impl FnOnce(),
-) -> Result<Answer> {
+    parts: mpsc::Receiver<Part>,
+    out: Out,
+}
+
+impl Arriving {
+    fn want(&self, from: u64, digest: Option<String>) {
+        self.out.send(&ToControl::Wanted { id: self.id, from, digest }, Vec::new());
+    }
+
+    /// Takes all chunks from byte `from` on and opens the window as they are dealt with.
+    fn chunks(&mut self, from: u64, path: &Path, mut take: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        let (mut bytes, mut told) = (from, from);
+        while bytes < self.size {
+            let Some(Part::Chunk(chunk)) = self.parts.blocking_recv() else {
+                return Err(self.broke_off(path));
+            };
+            bytes += chunk.len() as u64;
+            take(&chunk)?;
+            if bytes - told >= REPORT || bytes >= self.size {
+                told = bytes;
+                self.out.send(&ToControl::Progress { id: self.id, bytes, of: self.size }, Vec::new());
+            }
+        }
+        Ok(())
+    }
+
+    fn broke_off(&self, path: &Path) -> Error {
+        let error = io::Error::other("the connection ended before the whole file had come");
+        file_error("cannot take in", path)(error)
+    }
+}
+
+/// Takes an executable in, unless it is there already.
+fn install(path: &Path, digest: &str, mut file: Arriving) -> Result<Answer> {
     if digest_of(path)?.as_deref() == Some(digest) {
         return Ok((Reply::Done, Vec::new()));
     }
     let mut incoming = Incoming::begin(Own, path)?;
-    want();
-    let mut left = size;
-    while left > 0 {
-        let Some(chunk) = chunks.blocking_recv() else {
-            let error = io::Error::other("the connection ended before the whole file had come");
-            return Err(file_error("cannot install", path)(error));
-        };
-        left = left.saturating_sub(chunk.len() as u64);
-        incoming.add(&chunk)?;
-    }
+    file.want(0, None);
+    file.chunks(0, path, |chunk| incoming.add(chunk))?;
     incoming.finish(digest)?;
     Ok((Reply::Done, Vec::new()))
+}
+
+/// Takes a large file in, from where it broke off. Whatever ends this, what came is noted.
+fn receive(delivery: &Delivery, anew: bool, mut file: Arriving) -> Result<Answer> {
+    let path = &delivery.path;
+    if anew {
+        partial::remove(path)?;
+    }
+    let identity = Identity { size: file.size, source: None, sha256: delivery.sha256.clone() };
+    let mut partial = Partial::open(path, identity, delivery.copies)?;
+    let from = partial.arrived();
+    file.want(from, Some(partial.digest()));
+    file.chunks(from, path, |chunk| partial.add(chunk))?;
+    let Some(Part::End(digest)) = file.parts.blocking_recv() else { return Err(file.broke_off(path)) };
+    let digest = partial.finish(digest.as_deref())?;
+    Ok((Reply::Digest(digest), Vec::new()))
 }
 
 #[cfg(test)]

@@ -3,26 +3,31 @@
 mod channel;
 mod key;
 mod session;
+mod upload;
 
 use super::http::{Request, Response};
 use super::local::digest_of;
-use super::wire::{CHUNK, Call, PAYLOAD_MAX, Reply};
+use super::wire::{Call, PAYLOAD_MAX, Reply};
 use super::{Chunk, Command, Lock, OnLine, Output, Place, Transport, file_error};
+use crate::artifacts;
 use crate::derive::Gate;
 use crate::error::{Error, Result};
 use crate::facts::{HostFacts, Question};
 use crate::gates::Answer;
 use crate::resolve::Host;
 use crate::status::{self, HostStatus};
+use crate::transfer::{Delivery, OnProgress, Origin};
+use crate::unpack::Unpacked;
 use async_trait::async_trait;
 use channel::{Channel, Event, Holder, Pending};
 pub use key::{fingerprint, shown_key};
 use serde::de::DeserializeOwned;
 use session::Session;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
+use upload::{Sending, Sent};
 
 /// What the answer to a call may take longer than the call's own deadline at the host: a slow line.
 const GRACE: Duration = Duration::from_secs(15);
@@ -112,7 +117,8 @@ impl Ssh {
                         on_line(stream, &line);
                     }
                 }
-                Event::Wanted => return Err(self.nonsense("a file that was not offered is wanted")),
+                Event::Progress(..) => {}
+                Event::Wanted(..) => return Err(self.nonsense("a file that was not offered is wanted")),
                 Event::Done(Ok(reply), payload) => return Ok((reply, payload)),
                 Event::Done(Err(failure), _) => return Err(self.on_host(failure.into())),
             }
@@ -123,12 +129,15 @@ impl Ssh {
     async fn within<T>(&self, deadline: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
         match tokio::time::timeout(deadline, work).await {
             Ok(done) => done,
-            Err(_) => Err(Error::Connection {
-                host: self.host.clone(),
-                message: format!("no answer within {} s", deadline.as_secs()),
-                hint: "the host hangs: look at its disks (`dmesg`) and its load, then apply again"
-                    .to_string(),
-            }),
+            Err(_) => Err(self.silent(deadline)),
+        }
+    }
+
+    fn silent(&self, deadline: Duration) -> Error {
+        Error::Connection {
+            host: self.host.clone(),
+            message: format!("no answer within {} s", deadline.as_secs()),
+            hint: "the host hangs: look at its disks (`dmesg`) and its load, then apply again".to_string(),
         }
     }
 
@@ -174,26 +183,58 @@ impl Ssh {
         }
     }
 
-    /// Sends a file that the host wants, until the host says what became of it.
-    async fn send_file(&self, source: &Path, size: u64, mut pending: Pending<'_>) -> Result<()> {
-        let reading = || file_error("cannot read", source);
-        let mut file = std::fs::File::open(source).map_err(reading())?;
-        let mut left = size;
-        // The host may fail in the middle: then the rest is not sent.
-        while left > 0 && !pending.has_news() {
-            let mut bytes = vec![0; CHUNK];
-            let read = file.read(&mut bytes).map_err(reading())?;
-            if read == 0 {
-                let error = std::io::Error::other("it changed while it was copied; apply again");
-                return Err(file_error("cannot install", source)(error));
-            }
-            bytes.truncate(read);
-            left = left.saturating_sub(read as u64);
-            self.within(FILE, pending.chunk(bytes)).await?;
+    /// Sends what the host wants of a file until the host says what became of it; none when it has the beginning of
+    /// another file.
+    async fn send(
+        &self,
+        sending: &Sending<'_>,
+        mut pending: Pending<'_>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Option<Reply>> {
+        match upload::send(sending, &mut pending, LARGE_FILE, on_progress).await? {
+            Sent::Done(Ok(reply)) => Ok(Some(reply)),
+            Sent::Done(Err(failure)) => Err(self.on_host(failure.into())),
+            Sent::Differs => Ok(None),
+            Sent::Stuck => Err(self.silent(LARGE_FILE)),
         }
-        match self.within(LARGE_FILE, self.end(pending, None)).await? {
-            (Reply::Done, _) => Ok(()),
-            (other, _) => Err(self.nonsense(&format!("{other:?}"))),
+    }
+
+    /// Brings a file of this machine to the host; none when the host has the beginning of another file under its name.
+    async fn send_delivery(
+        &self,
+        delivery: &Delivery,
+        source: &Path,
+        anew: bool,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Option<String>> {
+        let size = std::fs::metadata(source).map_err(file_error("cannot read", source))?.len();
+        let call = Call::Receive { delivery: delivery.clone(), size, anew };
+        let mut pending = self.channel.call(call, Vec::new())?;
+        let (from, there) = match self.within(LARGE_FILE, pending.next()).await? {
+            Event::Wanted(from, there) => (from, there),
+            Event::Done(Err(failure), _) => return Err(self.on_host(failure.into())),
+            other => return Err(self.nonsense(&format!("{other:?}"))),
+        };
+        // With a digest that is known the host tells a wrong beginning by itself.
+        let there = there.filter(|_| delivery.sha256.is_none());
+        let sending = Sending { source, size, from, there, rate: delivery.rate, ends: true };
+        match self.send(&sending, pending, on_progress).await? {
+            Some(Reply::Digest(digest)) => Ok(Some(digest)),
+            Some(other) => Err(self.nonsense(&format!("{other:?}"))),
+            None => Ok(None),
+        }
+    }
+
+    /// Waits for the end of a call that tells how far it is; it may take long, but not stand still.
+    async fn follow(&self, call: Call, on_progress: OnProgress<'_>) -> Result<Reply> {
+        let mut pending = self.channel.call(call, Vec::new())?;
+        loop {
+            match self.within(LARGE_FILE, pending.next()).await? {
+                Event::Progress(bytes, of) => on_progress(bytes, of),
+                Event::Done(Ok(reply), _) => return Ok(reply),
+                Event::Done(Err(failure), _) => return Err(self.on_host(failure.into())),
+                other => return Err(self.nonsense(&format!("{other:?}"))),
+            }
         }
     }
 }
@@ -296,20 +337,66 @@ impl Transport for Ssh {
     async fn install(&self, source: &Path, place: Place<'_>) -> Result<String> {
         let path = source.to_path_buf();
         // In a thread: whoever reads a large file here must go on pinging the host.
-        let digest = tokio::task::spawn_blocking(move || digest_of(&path)).await;
-        let digest = digest.map_err(|error| Error::Internal(error.to_string()))??;
-        let absent = || file_error("cannot install", source)(ErrorKind::NotFound.into());
-        let digest = digest.ok_or_else(absent)?;
+        let read = tokio::task::spawn_blocking(move || -> Result<_> {
+            let absent = || file_error("cannot install", &path)(ErrorKind::NotFound.into());
+            let digest = digest_of(&path)?.ok_or_else(absent)?;
+            let slim = artifacts::slim(&path, &digest);
+            let sent = digest_of(slim.path())?.ok_or_else(absent)?;
+            Ok((digest, slim, sent))
+        });
+        let (digest, slim, sent) = read.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let source = slim.path();
         let size = std::fs::metadata(source).map_err(file_error("cannot read", source))?.len();
-        let call = Call::Install { path: place(&digest), digest: digest.clone(), size };
+        let call = Call::Install { path: place(&digest), digest: sent, size };
         let mut pending = self.channel.call(call, Vec::new())?;
-        match self.within(LARGE_FILE, pending.next()).await? {
-            Event::Done(Ok(_), _) => {}
+        let sending = match self.within(LARGE_FILE, pending.next()).await? {
+            Event::Done(Ok(_), _) => return Ok(digest),
             Event::Done(Err(failure), _) => return Err(self.on_host(failure.into())),
-            Event::Wanted => self.send_file(source, size, pending).await?,
-            Event::Line(..) => return Err(self.nonsense("a line of no command")),
+            Event::Wanted(from, _) => Sending { source, size, from, there: None, rate: None, ends: false },
+            other => return Err(self.nonsense(&format!("{other:?}"))),
+        };
+        match self.send(&sending, pending, &mut |_, _| {}).await? {
+            Some(Reply::Done) => Ok(digest),
+            other => Err(self.nonsense(&format!("{other:?}"))),
         }
-        Ok(digest)
+    }
+
+    async fn deliver(&self, delivery: &Delivery, on_progress: OnProgress<'_>) -> Result<String> {
+        delivery.check()?;
+        let source = match &delivery.origin {
+            Origin::File(source) => source,
+            Origin::Url(_) => {
+                return match self.follow(Call::Fetch(delivery.clone()), on_progress).await? {
+                    Reply::Digest(digest) => Ok(digest),
+                    other => Err(self.nonsense(&format!("{other:?}"))),
+                };
+            }
+        };
+        match self.send_delivery(delivery, source, false, on_progress).await? {
+            Some(digest) => Ok(digest),
+            None => match self.send_delivery(delivery, source, true, on_progress).await? {
+                Some(digest) => Ok(digest),
+                None => Err(self.nonsense("another file, again")),
+            },
+        }
+    }
+
+    async fn unpack(
+        &self,
+        archive: &Path,
+        into: &Path,
+        wanted: &[String],
+        on_progress: OnProgress<'_>,
+    ) -> Result<Unpacked> {
+        let call = Call::Unpack {
+            archive: archive.to_path_buf(),
+            into: into.to_path_buf(),
+            wanted: wanted.to_vec(),
+        };
+        match self.follow(call, on_progress).await? {
+            Reply::Unpacked(unpacked) => Ok(unpacked),
+            other => Err(self.nonsense(&format!("{other:?}"))),
+        }
     }
 
     async fn digest(&self, path: &Path) -> Result<Option<String>> {

@@ -2,6 +2,8 @@
 //! is tested here is how programs are installed, started, changed, stopped and healed.
 #![allow(clippy::unwrap_used, missing_docs)]
 
+mod export;
+mod import;
 mod lifecycle;
 mod packages;
 mod plans;

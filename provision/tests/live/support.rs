@@ -107,6 +107,14 @@ impl Fixture {
         std::fs::write(&self.inventory, text.replace(from, to)).unwrap();
     }
 
+    /// Puts a script beside the binaries.
+    pub(crate) fn add_binary(&self, name: &str, script: &str) {
+        let path = self.binaries.join(name);
+        std::fs::write(&path, script).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&path, mode).unwrap();
+    }
+
     /// Replaces a binary by another one that does the same.
     pub(crate) fn rebuild(&self, name: &str) {
         use std::io::Write;

@@ -5,5 +5,6 @@ mod cluster;
 mod connecting;
 mod methods;
 mod sshd;
+mod transfer;
 mod trouble;
 mod trust;

@@ -7,6 +7,10 @@ use std::net::{TcpListener, TcpStream};
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
     let after = |flag: &str| arguments.iter().position(|word| word == flag).map(|at| arguments[at + 1].clone());
+    if arguments.iter().any(|word| word == "verify-piece") {
+        println!("all pieces are valid: {}", arguments.last().expect("there are some"));
+        return;
+    }
     let address = after("--prometheus-listen-on").or_else(|| after("--rpc-listen-on")).expect("an address");
     println!("stub begins: {}", arguments.join(" "));
     if std::path::Path::new("spoil-the-proof-server").exists() && arguments.iter().any(|word| word == "proof-server") {
@@ -15,6 +19,10 @@ fn main() {
     }
     if arguments.iter().any(|word| word.contains("sectors=13")) {
         println!("this plot-client fears the number thirteen");
+        std::process::exit(7);
+    }
+    if after("--data").is_some_and(|data| std::path::Path::new(&data).join("db/spoiled").exists()) {
+        println!("this database is spoiled");
         std::process::exit(7);
     }
     let listener = TcpListener::bind(&address).expect("the port is free");

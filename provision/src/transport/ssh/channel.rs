@@ -24,8 +24,10 @@ const WORDS_MAX: usize = 8 << 10;
 pub(super) enum Event {
     /// A line of its command.
     Line(Stream, String),
-    /// The host wants the file.
-    Wanted,
+    /// The host wants the file from this byte on; the SHA-256 of what it has.
+    Wanted(u64, Option<String>),
+    /// So many bytes are dealt with, of so many.
+    Progress(u64, u64),
     /// It ended.
     Done(std::result::Result<Reply, Failure>, Vec<u8>),
 }
@@ -191,7 +193,8 @@ async fn receive(shared: &Shared, mut reader: impl AsyncRead + Unpin) -> String 
             ToControl::Line { id, stream } => {
                 (id, Event::Line(stream, String::from_utf8_lossy(&payload).into_owned()))
             }
-            ToControl::Wanted { id } => (id, Event::Wanted),
+            ToControl::Wanted { id, from, digest } => (id, Event::Wanted(from, digest)),
+            ToControl::Progress { id, bytes, of } => (id, Event::Progress(bytes, of)),
             ToControl::Done { id, reply } => (id, Event::Done(reply, payload)),
             ToControl::Ping => continue,
             ToControl::Hello(_) => return "it greeted twice".to_string(),
@@ -250,7 +253,16 @@ impl Pending<'_> {
 
     /// Sends part of the file that the host wants.
     pub(super) async fn chunk(&mut self, bytes: Vec<u8>) -> Result<()> {
-        let frame = Frame::new(&ToHost::Chunk { id: self.id }, bytes);
+        self.bulk(&ToHost::Chunk { id: self.id }, bytes).await
+    }
+
+    /// Says that the file was sent whole.
+    pub(super) async fn end(&mut self, digest: Option<String>) -> Result<()> {
+        self.bulk(&ToHost::End { id: self.id, digest }, Vec::new()).await
+    }
+
+    async fn bulk(&mut self, message: &ToHost, bytes: Vec<u8>) -> Result<()> {
+        let frame = Frame::new(message, bytes);
         let frame = frame.map_err(|error| Error::Internal(error.to_string()))?;
         if self.channel.bulk.send(frame).await.is_err() {
             // The connection is ending; why is known a moment later.
@@ -258,11 +270,6 @@ impl Pending<'_> {
             return Err(self.channel.lost());
         }
         Ok(())
-    }
-
-    /// Whether the host has said something that [`Self::next`] would give at once.
-    pub(super) fn has_news(&self) -> bool {
-        !self.events.is_empty()
     }
 }
 

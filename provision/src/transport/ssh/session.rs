@@ -2,9 +2,11 @@
 
 use super::Program;
 use super::channel::{Channel, NoGreeting, Words, last_words};
+use crate::artifacts;
 use crate::error::{Error, Result};
 use crate::resolve::{Host, SshAccess};
 use crate::transport::file_error;
+use crate::transport::local::digest_of;
 use crate::transport::wire::Hello;
 use openssh::{ControlPersist, KnownHosts, SessionBuilder};
 use std::fmt::Write;
@@ -47,7 +49,8 @@ fi
 echo "provision absent $(uname -m)"
 "#;
 
-/// Takes our executable from standard input, checks it, puts it in place, and removes all but the three newest versions.
+/// Takes our executable from standard input, checks that it has SHA-256 `$3`, puts it in place, and removes all but the three
+/// newest versions.
 const UPLOAD_SCRIPT: &str = r#"
 set -eu
 d=${2:-/var/lib/autonomys/provision}
@@ -58,7 +61,7 @@ trap "rm -rf \"$t\"" EXIT
 trap "exit 1" HUP INT TERM
 cat > "$t/provision"
 s=$(sha256sum < "$t/provision")
-[ "${s%% *}" = "$1" ] || { echo "it arrived with SHA-256 ${s%% *} instead of $1" >&2; exit 1; }
+[ "${s%% *}" = "$3" ] || { echo "it arrived with SHA-256 ${s%% *} instead of $3" >&2; exit 1; }
 chmod 755 "$t" "$t/provision"
 sync "$t/provision" 2>/dev/null || sync
 mkdir -p "$d/$1"
@@ -114,7 +117,7 @@ impl Session {
     pub(super) async fn start(mut self, program: &Program) -> Result<(Channel, Self)> {
         let mut uploaded = false;
         loop {
-            let mut process = self.spawn(START_SCRIPT, program)?;
+            let mut process = self.spawn(START_SCRIPT, program, "")?;
             let (stdin, stdout, stderr) = pipes(&mut process)?;
             let words = Words::of(stderr);
             let mut stdout = BufReader::new(stdout);
@@ -146,10 +149,10 @@ impl Session {
     }
 
     /// A script of ours as a channel of its own.
-    fn spawn(&self, script: &str, program: &Program) -> Result<Child> {
+    fn spawn(&self, script: &str, program: &Program, more: &str) -> Result<Child> {
         let sudo = if self.access.sudo { "sudo -n " } else { "" };
         let directory = program.directory.as_deref().map_or("", |directory| directory.to_str().unwrap_or(""));
-        let line = format!("exec {sudo}sh -c '{script}' sh '{}' '{directory}'", program.digest);
+        let line = format!("exec {sudo}sh -c '{script}' sh '{}' '{directory}' '{more}'", program.digest);
         // As the crate does it, but in a process group of its own: Ctrl-C is for us, who then end it in order.
         let spawned = Command::new("ssh")
             .arg("-F")
@@ -169,13 +172,21 @@ impl Session {
     }
 
     async fn upload(&self, program: &Program) -> Result<()> {
-        let bytes = std::fs::read(&program.path).map_err(file_error("cannot read", &program.path))?;
-        let mut process = self.spawn(UPLOAD_SCRIPT, program)?;
+        let (path, digest) = (program.path.clone(), program.digest.clone());
+        let read = tokio::task::spawn_blocking(move || -> Result<_> {
+            let slim = artifacts::slim(&path, &digest);
+            let sent = digest_of(slim.path())?;
+            Ok((slim, sent))
+        });
+        let (slim, sent) = read.await.map_err(|error| Error::Internal(error.to_string()))??;
+        let opened = tokio::fs::File::open(slim.path()).await;
+        let mut file = opened.map_err(file_error("cannot read", slim.path()))?;
+        let mut process = self.spawn(UPLOAD_SCRIPT, program, &sent.unwrap_or_default())?;
         let (mut stdin, _stdout, stderr) = pipes(&mut process)?;
         let words = Words::of(stderr);
         let send = async {
             // A host that fails says why on its standard error.
-            let _ = stdin.write_all(&bytes).await;
+            let _ = tokio::io::copy(&mut file, &mut stdin).await;
             let _ = stdin.shutdown().await;
             drop(stdin);
             process.wait().await
@@ -325,11 +336,13 @@ fn configuration(host: &Host, known_hosts: &Path) -> String {
         line("UpdateHostKeys", &"no");
     }
     let (connect, alive) = (CONNECT.as_secs(), ALIVE.as_secs());
-    // The first value wins: the user's own files fill in what the inventory leaves open.
+    // The first value wins: the user's own files fill in what the inventory leaves open, and ours what they do. AES-GCM
+    // is what processors have instructions for: large files go over a line several times as fast as with ChaCha20.
     let _ = write!(
         text,
         "Host *\n  BatchMode yes\n  StrictHostKeyChecking yes\n  ConnectTimeout {connect}\n  \
-         ServerAliveInterval {alive}\n  ServerAliveCountMax 3\n  Include ~/.ssh/config\n  Include /etc/ssh/ssh_config\n"
+         ServerAliveInterval {alive}\n  ServerAliveCountMax 3\n  Include ~/.ssh/config\n  Include /etc/ssh/ssh_config\n  \
+         Ciphers ^aes128-gcm@openssh.com\n"
     );
     text
 }
