@@ -394,11 +394,12 @@ proptest! {
             }],
         };
         let saved = SavedPlan { hosts: vec![SavedHost::new(&plan, basis).unwrap()], ..save(&cluster, &[]) };
+        let one = std::slice::from_ref(&plan);
         let outputs = [
-            output::plans_text(&[plan.clone()]),
-            diffs_text(&[plan.clone()], &[diff.clone()], Paint::Colours),
+            output::plans_text(one),
+            diffs_text(one, std::slice::from_ref(&diff), Paint::Colours),
             output::drift_text(&drift, Paint::Plain),
-            plan::graph(&[plan.clone()]),
+            plan::graph(one),
             serde_json::to_string(&plan).unwrap(),
             serde_json::to_string(&diff).unwrap(),
             serde_json::to_string(&drift).unwrap(),

@@ -73,7 +73,7 @@ impl Edges {
             plans.iter().filter_map(move |plan| {
                 let mut of_phase = plan.steps.iter().filter(move |step| Phase::of(step) == phase);
                 let first = of_phase.next()?;
-                Some((*plan, first, of_phase.last().unwrap_or(first)))
+                Some((*plan, first, of_phase.next_back().unwrap_or(first)))
             })
         };
         let phases: BTreeSet<Phase> = plans.iter().flat_map(|plan| &plan.steps).map(Phase::of).collect();
