@@ -112,7 +112,7 @@ pub fn files(cluster: &Cluster, call: &Call) -> Result<[(&'static str, String); 
     context.insert("cluster", &cluster.name);
     context.insert("targets", &targets(cluster));
     context.insert("hosts", &exporters(cluster));
-    let prometheus = render::render(&tera, "monitoring/prometheus.yml", &context)?;
+    let prometheus = render::render(tera, "monitoring/prometheus.yml", &context)?;
     let monitoring = cluster.monitoring.as_ref();
     let sector_days = monitoring.and_then(|monitoring| monitoring.sector_days_per_solution);
     context.insert("sector_days", &sector_days.map(|days| days.value));
@@ -125,7 +125,7 @@ pub fn files(cluster: &Cluster, call: &Call) -> Result<[(&'static str, String); 
     context.insert("label", &labels.iter().map(label).collect::<std::collections::BTreeMap<_, _>>());
     context.insert("value", "{{ $value | humanize }}");
     context.insert("percent", "{{ $value | humanizePercentage }}");
-    let rules = render::render(&tera, "monitoring/autonomys.rules.yml", &context)?;
+    let rules = render::render(tera, "monitoring/autonomys.rules.yml", &context)?;
     let dashboard = format!("{:#}\n", dashboard::dashboard());
     Ok([("prometheus.yml", prometheus), ("autonomys.rules.yml", rules), ("dashboard.json", dashboard)])
 }

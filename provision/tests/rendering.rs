@@ -133,7 +133,7 @@ fn changes(plan: &plan::Plan) -> Vec<&str> {
 #[test]
 fn plan_of_a_bare_machine() {
     let plan = plan_of(&local(), &bare());
-    insta::assert_snapshot!(output::plans_text(&[plan.clone()]));
+    insta::assert_snapshot!(output::plans_text(std::slice::from_ref(&plan)));
     // The plan serialises, and the same inputs give the same plan.
     let json = serde_json::to_value(&plan).unwrap();
     assert_eq!(json, serde_json::to_value(plan_of(&local(), &bare())).unwrap());

@@ -46,7 +46,7 @@ pub fn main() -> std::process::ExitCode {
         }
     });
     // A thread may still note how much of a file came; or wait for standard input or a dead disk.
-    runtime.shutdown_timeout(Duration::from_secs(10));
+    runtime.shutdown_timeout(Duration::from_secs(4));
     if served.is_ok() { std::process::ExitCode::SUCCESS } else { std::process::ExitCode::FAILURE }
 }
 

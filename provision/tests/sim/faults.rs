@@ -177,6 +177,8 @@ proptest! {
             check_files(&old, &new, &all_left(&fleet, &scene.cluster))?;
 
             fleet.mend();
+            // What was started when the connection broke has come up by the time that somebody looks again.
+            tokio::time::sleep(std::time::Duration::from_secs(30)).await;
             let planned = provision::apply::plan_only(&scene.cluster, fleet.connect(&scene.cluster), &shape.options()).await;
             shown += &serde_json::to_string(&planned.unwrap().iter().map(|planned| &planned.plan).collect::<Vec<_>>()).unwrap();
             let (result, kept) = apply(&fleet, &scene.cluster, &shape.options()).await;

@@ -128,7 +128,7 @@ fn sim_a_change_that_does_not_come_back_goes_no_further() {
         control.build("autonomys-farmer", "farmer 2, ends at once");
         let (result, _) = apply(&fleet, &cluster, &shape.options()).await;
         let error = result.expect_err("it does not come back");
-        assert_eq!(error.exit_code(), ExitCode::Gate, "{}", told(&error));
+        assert_eq!(error.exit_code(), ExitCode::TakenBack, "{}", told(&error));
         for role in Role::ALL {
             let down: Vec<_> =
                 outages(&fleet, &cluster, since).into_iter().filter(|outage| outage.role == role).collect();
@@ -139,9 +139,10 @@ fn sim_a_change_that_does_not_come_back_goes_no_further() {
             |error: &&Error| matches!(error, Error::Step { message, .. } if message.starts_with("not begun"));
         let broken: Vec<_> = failed.iter().filter(|(_, error)| !not_begun(error)).collect();
         for (host, error) in &broken {
-            assert!(matches!(error, Error::Gate { log, .. } if !log.is_empty()), "{host}: {error:?}");
+            let Error::TakenBack { error, problem: None } = error else { panic!("{host}: {error:?}") };
+            assert!(matches!(&**error, Error::Gate { log, .. } if !log.is_empty()), "{host}: {error:?}");
         }
-        assert_eq!(failed["node-1"].exit_code(), ExitCode::Gate);
+        assert_eq!(failed["node-1"].exit_code(), ExitCode::TakenBack);
 
         // With a good build everything comes back.
         control.build("autonomys-farmer", "farmer 3");

@@ -122,7 +122,7 @@ fn sim_of_two_applies_at_once_one_is_told_who_is_at_work() {
                 let locked =
                     matches!(error, Error::OnHost { error, .. } if matches!(**error, Error::Locked { .. }));
                 assert!(locked, "{host}: {error}");
-                assert!(error.to_string().contains("`provision apply`, process"), "{error}");
+                assert!(error.to_string().contains("`provision apply` of "), "{error}");
             }
         }
         assert!(codes.contains(&Some(ExitCode::Locked)), "{codes:?}");

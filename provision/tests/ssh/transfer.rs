@@ -149,7 +149,7 @@ async fn full_disk_ends_a_transfer_early_and_loses_nothing() {
     let error =
         ssh.deliver(&twice, &mut |bytes, _| panic!("{bytes} bytes were sent")).await.expect_err("no room");
     let text = provision::output::error_text(&error);
-    assert!(text.contains("needs 50.3 MB, and 33.5 MB are free there"), "{text}");
+    assert!(text.contains("needs 50.3 MB, and 33.6 MB are free there"), "{text}");
     assert_eq!(error.exit_code() as u8, 4);
 
     // Somebody else takes the room while it comes; when there is room again, the rest comes.
@@ -224,7 +224,7 @@ fn serving_seconds(sshd: &Sshd) -> f64 {
 #[ignore = "a measurement, no test"]
 async fn transfer_beside_scp() {
     const MEASURED: u64 = 1 << 30;
-    let sshd = Sshd::start();
+    let sshd = Sshd::with("Subsystem sftp internal-sftp");
     let source = sshd.path("source");
     {
         use std::io::Write;
