@@ -152,7 +152,8 @@ async fn full_disk_ends_a_transfer_early_and_loses_nothing() {
     assert!(text.contains("needs 50.3 MB, and 33.6 MB are free there"), "{text}");
     assert_eq!(error.exit_code() as u8, 4);
 
-    // Somebody else takes the room while it comes; when there is room again, the rest comes.
+    // Somebody else takes the room while it comes; when there is room again, it comes whole. How much of it comes twice is
+    // not promised: on a full disk there may be no room to note how much had come.
     let foreign = disk.path().join("foreign");
     let slow = Delivery { rate: Some(16 << 20), ..delivery(&source, &target) };
     let taken = std::sync::atomic::AtomicBool::new(false);
@@ -166,12 +167,7 @@ async fn full_disk_ends_a_transfer_early_and_loses_nothing() {
         .expect_err("full");
     assert!(provision::output::error_text(&error).contains("the disk is full"), "{error}");
     std::fs::remove_file(&foreign).unwrap();
-    let mut first = None;
-    let digest = ssh
-        .deliver(&delivery(&source, &target), &mut |bytes, _| _ = first.get_or_insert(bytes))
-        .await
-        .unwrap();
-    assert!(first.unwrap() >= 4 << 20, "{first:?}");
+    let digest = ssh.deliver(&delivery(&source, &target), &mut |_, _| {}).await.unwrap();
     assert_eq!(Local.digest(&source).await.unwrap(), Some(digest));
     std::fs::remove_dir_all(target.parent().unwrap()).unwrap();
 
