@@ -90,7 +90,7 @@ fn wrong_command_lines_of_utilities_are_refused() {
         ("sharded-cache-benchmark --cache-item-type sector", ErrorKind::InvalidValue),
         ("scrub", ErrorKind::MissingRequiredArgument),
         ("info", ErrorKind::MissingRequiredArgument),
-        ("benchmark", ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand),
+        ("benchmark", ErrorKind::MissingSubcommand),
         ("benchmark plot /a", ErrorKind::InvalidSubcommand),
         ("benchmark audit --audits 0 /a", ErrorKind::ValueValidation),
     ] {

@@ -1,9 +1,10 @@
 //! Controllers and caches on a real chain: filled from the node's memory and from its blocks, served, kept over kills,
-//! repaired; a new segment is stored before it is acknowledged. One test, since a segment costs tens of CPU seconds; full disks,
+//! repaired; a new segment is stored before it is acknowledged. One test, since each part needs the ones before; full disks,
 //! which need no chain, have their own.
 
 mod full_disk;
 
+use crate::fixtures;
 use crate::roles_support::{RoleProcess, free_address, srs_cache, util};
 use archiving::{Kzg, PieceToVerify, Srs, verify_pieces};
 use cluster::contract::{InstanceId, PieceRequest, Role, SegmentHeadersRequest};
@@ -21,7 +22,7 @@ use std::time::Duration;
 const LONG: Duration = Duration::from_secs(400);
 const SOON: Duration = Duration::from_secs(40);
 /// Segments that exist before any cache: the oldest and the newest are in the node's memory, the middle one in its blocks.
-const SEGMENTS_BEFORE: u64 = 3;
+const SEGMENTS_BEFORE: u64 = fixtures::LONG_CHAIN;
 const PIECES: i64 = SegmentIndex::NUM_PIECES as i64;
 
 struct Chain {
@@ -35,17 +36,11 @@ struct Chain {
 impl Chain {
     async fn start() -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let node = DevNode::start(Config {
-            rpc_listen_on: free_address(),
-            srs_cache: Some(srs_cache()),
-            // Sixteen blocks fill a segment; one is made every three seconds.
-            block_bytes: 8 * 1024 * 1024,
-            slot_ms: 500,
-            confirmation_depth: 2,
-            archive_ahead: SEGMENTS_BEFORE,
-            ..Config::new(directory.path().join("chain"))
-        });
-        let node = node.await.unwrap();
+        let data = directory.path().join("chain");
+        fixtures::long_chain(&data).await;
+        // A block is made every three seconds.
+        let config = Config { slot_ms: 500, ..fixtures::long_chain_config(data) };
+        let node = DevNode::start(config).await.unwrap();
         let kzg = Kzg::new(Srs::development(&srs_cache()).unwrap());
         let nats = NatsServer::start();
         let client = nats.client().await;

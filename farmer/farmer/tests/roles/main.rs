@@ -4,6 +4,7 @@
 mod caches;
 mod export;
 mod fetch;
+mod fixtures;
 mod nodes;
 mod plot;
 mod plot_kill;

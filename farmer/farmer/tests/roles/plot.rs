@@ -2,8 +2,9 @@
 
 mod roles;
 
+use crate::fixtures::archive;
 use crate::proxy::{Fault, FaultyProxy};
-use crate::world::{self, Controller, Node, archive, development_kzg, eventually, start_cache};
+use crate::world::{self, Controller, Node, development_kzg, eventually, start_cache};
 use cluster::ClusterSecret;
 use cluster::testing::NatsServer;
 use farmer::roles::piece_source::directory::CacheKind;
@@ -20,7 +21,7 @@ const SECTORS: u16 = 3;
 const PLOTTING: Duration = Duration::from_secs(180);
 const PROVING: Duration = Duration::from_secs(60);
 
-/// Announces slots until a solution comes; gives the slot.
+/// Announces slots until a solution comes; gives the slot that it answers.
 async fn next_solution(controllers: &[&Controller], node: &Node, slots: &mut u64) -> u64 {
     let had = node.solutions.lock().len();
     for _ in 0..40 {
@@ -30,10 +31,11 @@ async fn next_solution(controllers: &[&Controller], node: &Node, slots: &mut u64
             // Connections of their own: what is sent later may come earlier.
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        for _ in 0..40 {
+        // Until the slot is worth nothing: what comes later would be taken for an answer to the next.
+        for _ in 0..90 {
             tokio::time::sleep(Duration::from_millis(50)).await;
-            if node.solutions.lock().len() > had {
-                return *slots;
+            if let Some((_, response)) = node.solutions.lock().get(had) {
+                return response.slot_number;
             }
         }
     }

@@ -6,8 +6,9 @@ mod items;
 mod slow_cache;
 
 use crate::fetch::fetch_sector;
+use crate::fixtures::archive;
 use crate::roles_support::{RoleProcess, free_address};
-use crate::world::{Controller, Node, archive, development_kzg, eventually, start_cache};
+use crate::world::{Controller, Node, development_kzg, eventually, start_cache};
 use archiving::SrsKind;
 use archiving::archiver::ArchivedSegment;
 use cluster::contract::{

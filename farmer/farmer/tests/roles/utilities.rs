@@ -26,10 +26,10 @@ pub const PIECES: u64 = SegmentIndex::NUM_PIECES as u64;
 const OPTIONS: StoreOptions =
     StoreOptions { items: ItemKind::Piece, chain: None, slots_per_extent: PIECES as u32 };
 
-/// A chain of one segment, archived once for all tests: tens of seconds of CPU.
+/// A chain of one segment.
 pub static CHAIN: LazyLock<Arc<world::Node>> = LazyLock::new(|| {
     let kzg = Kzg::new(Srs::development(&srs_cache()).unwrap());
-    world::Node::new(world::archive(&kzg, 1), PIECES_IN_SECTOR)
+    world::Node::new(crate::fixtures::archive(&kzg, 1), PIECES_IN_SECTOR)
 });
 
 pub fn piece(index: u64) -> &'static Piece {

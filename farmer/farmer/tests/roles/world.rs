@@ -1,6 +1,6 @@
 //! A cluster of which only the plotting and farming roles are real: NATS is, controllers and caches are the test's.
 
-use archiving::archiver::{ArchivedSegment, Archiver};
+use archiving::archiver::ArchivedSegment;
 use archiving::{Kzg, Srs, SrsKind};
 use bytes::Bytes;
 use cluster::client::Serving;
@@ -20,7 +20,6 @@ use farmer::roles::piece_source::directory::{Cache, CacheKind};
 use farming::verification::{PieceCheckParams, verify_solution_for_challenge};
 use parking_lot::Mutex;
 use primitives::hashes::blake3_hash;
-use primitives::objects::BlockObjectMapping;
 use primitives::rpc::GenesisHash;
 use primitives::{
     Blake3Hash, FarmerAppInfo, FarmerProtocolInfo, HistorySize, PieceIndex, PublicKey,
@@ -35,13 +34,6 @@ pub const RANGE: u64 = u64::MAX;
 
 pub fn size(segments: u64) -> HistorySize {
     HistorySize::new(segments).unwrap()
-}
-
-/// Archived segments of noise; some seconds of CPU each.
-pub fn archive(kzg: &Kzg, segments: usize) -> Vec<ArchivedSegment> {
-    let mut archiver = Archiver::new(kzg.clone());
-    let block = vectors::xof("roles/plot/block", segments * SegmentIndex::RECORDED_HISTORY_SIZE);
-    archiver.add_block(block, BlockObjectMapping::default()).unwrap().segments
 }
 
 pub fn development_kzg() -> (Kzg, std::path::PathBuf) {

@@ -1,7 +1,7 @@
 //! Nodes of one cluster that do not show the same chain: one is behind, one is on a fork, one has lost its peers. Each is
 //! found and named by its own controller; the others go on.
 
-use super::small_farm::{LONG, config, controller_of, copy, start_nodes};
+use super::small_farm::{LONG, config, controller_of, first_segment};
 use super::wait_until;
 use crate::roles_support::{RoleProcess, util};
 use cluster::testing::NatsServer;
@@ -38,9 +38,8 @@ fn counter(role: &RoleProcess, name: &str) -> i64 {
 async fn nodes_that_are_behind_or_on_a_fork_are_found_and_named() {
     let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
     let path = directory.path();
-    start_nodes(path, 1).await.remove(0).shutdown().await.unwrap();
-    for name in ["good", "behind", "fork"] {
-        copy(&path.join("chain-0"), &path.join(name));
+    for name in ["chain-0", "good", "behind", "fork"] {
+        first_segment(&path.join(name)).await;
     }
     let first = DevNode::start(Config { slot_ms: SLOT_MS, ..config(path.join("chain-0")) }).await.unwrap();
     let good = DevNode::start(following(path, "good", &first)).await.unwrap();

@@ -2,7 +2,8 @@
 
 use super::node_proxy::NodeProxy;
 use super::small_farm::{LONG, controller};
-use crate::roles_support::{RoleProcess, free_address, srs_cache};
+use crate::fixtures;
+use crate::roles_support::{RoleProcess, free_address};
 use cluster::testing::NatsServer;
 use dev_node::{Config, DevNode};
 use node::{NodeClient, Options};
@@ -14,45 +15,26 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The node serves the oldest and the newest; the two between are in its blocks alone.
-const SEGMENTS: u64 = 4;
+const SEGMENTS: u64 = fixtures::LONG_CHAIN + 1;
 const LOST: i64 = 2;
 const PIECES: i64 = (SEGMENTS as usize * SegmentIndex::NUM_PIECES) as i64;
 
 /// A chain that went on without any farmer, and the hashes of all pieces that its node ever served, taken while it did.
 async fn history_of_its_own(data: &Path) -> (DevNode, Vec<SegmentHeader>, BTreeMap<PieceIndex, Blake3Hash>) {
-    let node = DevNode::start(Config {
-        rpc_listen_on: free_address(),
-        srs_cache: Some(srs_cache()),
-        // After what is archived ahead no block is made for minutes.
-        slot_ms: 60_000,
-        block_bytes: 4 * 1024 * 1024,
-        archive_ahead: SEGMENTS,
-        // A segment is kept until its pieces are taken.
-        acknowledgement_timeout: LONG,
-        ..Config::new(data.to_owned())
-    });
-    let node = node.await.unwrap();
+    fixtures::long_chain(data).await;
+    let config = fixtures::long_chain_config(data.to_owned());
+    let node = DevNode::start(Config { archive_ahead: SEGMENTS, ..config }).await.unwrap();
     let client = NodeClient::new(&format!("ws://{}", node.address()), Options::default()).unwrap();
     let mut announced = client.subscribe_archived_segment_headers();
-    let taking = async {
-        let mut pieces = BTreeMap::new();
-        loop {
-            let header = announced.next_item().await.unwrap();
-            let segment = header.segment_index();
-            for index in segment.piece_indices() {
-                let piece = client.piece(index).await.unwrap().expect("the newest segment is served");
-                pieces.insert(index, blake3_hash(piece.as_bytes()));
-            }
-            client.acknowledge_segment_header(segment).await.unwrap();
-            if segment.0 + 1 == SEGMENTS {
-                break pieces;
-            }
+    let newest = tokio::time::timeout(LONG, announced.next_item()).await.unwrap().unwrap();
+    assert_eq!(newest.segment_index(), SegmentIndex(SEGMENTS - 1));
+    client.acknowledge_segment_header(newest.segment_index()).await.unwrap();
+    let mut pieces = fixtures::long_chain_pieces();
+    for segment in [SegmentIndex(0), newest.segment_index()] {
+        for index in segment.piece_indices() {
+            let piece = client.piece(index).await.unwrap().expect("the first and the newest are served");
+            pieces.insert(index, blake3_hash(piece.as_bytes()));
         }
-    };
-    let mut pieces = tokio::time::timeout(LONG, taking).await.unwrap();
-    for index in SegmentIndex(0).piece_indices() {
-        let piece = client.piece(index).await.unwrap().expect("the first segment is always served");
-        pieces.insert(index, blake3_hash(piece.as_bytes()));
     }
     for segment in 1..SEGMENTS - 1 {
         assert_eq!(client.piece(SegmentIndex(segment).first_piece_index()).await.unwrap(), None);

@@ -3,13 +3,13 @@
 
 use super::node_process::NodeProcess;
 use super::node_proxy::NodeProxy;
+use crate::fixtures;
 use crate::roles_support::{RoleProcess, free_address, srs_cache};
 use cluster::testing::NatsServer;
 use dev_node::{Config, DevNode};
 use primitives::{PublicKey, ss58};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A machine with other work to do archives a segment in minutes.
 pub const LONG: Duration = Duration::from_secs(400);
@@ -38,32 +38,18 @@ pub fn config(data: PathBuf) -> Config {
 
 /// Nodes of one chain, as far as it is archived: each goes on from there by itself.
 pub async fn start_nodes(directory: &Path, count: usize) -> Vec<DevNode> {
-    let data = |index: usize| directory.join(format!("chain-{index}"));
-    let first = DevNode::start(config(data(0))).await.unwrap();
-    let deadline = Instant::now() + LONG;
-    while first.stats().syncing {
-        assert!(Instant::now() < deadline, "the first segment is not archived: {:?}", first.stats());
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    if count == 1 {
-        return vec![first];
-    }
-    first.shutdown().await.unwrap();
     let mut nodes = Vec::new();
     for index in 0..count {
-        if index > 0 {
-            copy(&data(0), &data(index));
-        }
-    }
-    for index in 0..count {
-        nodes.push(DevNode::start(config(data(index))).await.unwrap());
+        let data = directory.join(format!("chain-{index}"));
+        first_segment(&data).await;
+        nodes.push(DevNode::start(config(data)).await.unwrap());
     }
     nodes
 }
 
-/// Copies a directory.
-pub fn copy(from: &Path, to: &Path) {
-    assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success());
+/// Puts the data of a node with one segment at `data`.
+pub async fn first_segment(data: &Path) {
+    fixtures::chain("first-segment", config, data).await;
 }
 
 pub struct SmallFarm {
@@ -91,10 +77,9 @@ impl SmallFarm {
     pub async fn start_with_follower() -> Self {
         let directory = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         let path = directory.path();
-        let node = start_nodes(path, 1).await.remove(0);
-        node.shutdown().await.unwrap();
         let [first, second] = ["chain-0", "chain-1"].map(|name| path.join(name));
-        copy(&first, &second);
+        first_segment(&first).await;
+        first_segment(&second).await;
         let node = DevNode::start(config(first)).await.unwrap();
         let follower = NodeProcess::follow(&second, node.address());
         Self::start_on(directory, vec![node], Some(follower), 1).await

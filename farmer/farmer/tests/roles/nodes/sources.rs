@@ -2,8 +2,9 @@
 
 use super::small_farm::LONG;
 use crate::fetch::fetch_sector;
+use crate::fixtures::archive;
 use crate::roles_support::{RoleProcess, free_address};
-use crate::world::{Controller, Node, archive, development_kzg};
+use crate::world::{Controller, Node, development_kzg};
 use cluster::ClusterSecret;
 use cluster::contract::{FarmId, InstanceId, OfferReply, OfferRequest};
 use cluster::testing::NatsServer;
