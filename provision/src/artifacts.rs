@@ -136,6 +136,7 @@ fn without_debug_information(path: &Path) -> Option<TempPath> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Program;
 
     #[test]
     fn what_an_executable_needs_is_what_it_refers_to() {
@@ -150,6 +151,13 @@ mod tests {
             problem.message.contains(&need.symbol) && problem.message.ends_with("the host has 2.12"),
             "{problem:?}"
         );
+    }
+
+    #[test]
+    fn the_running_executable_is_itself_to_other_programs() {
+        let own = Program::own().expect("readable");
+        let output = Command::new("cat").arg(&own.path).output().expect("runs");
+        assert!(output.stdout == std::fs::read(std::env::current_exe().expect("known")).expect("readable"));
     }
 
     #[test]

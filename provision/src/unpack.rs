@@ -118,8 +118,8 @@ struct Target<'a> {
     into: &'a Path,
     unpacked: Unpacked,
     members: usize,
-    /// Bytes written since the disk was looked at.
-    unlooked: u64,
+    /// Bytes that may be written before the disk is looked at again.
+    granted: u64,
     reserve: u64,
 }
 
@@ -127,7 +127,7 @@ impl<'a> Target<'a> {
     fn new(into: &'a Path) -> Result<Self> {
         let reserve = RESERVE.min(free_bytes(into)? / 20);
         make_directory(into)?;
-        Ok(Self { into, unpacked: Unpacked::default(), members: 0, unlooked: 0, reserve })
+        Ok(Self { into, unpacked: Unpacked::default(), members: 0, granted: 0, reserve })
     }
 
     fn count(&mut self, archive: &Path) -> Result<()> {
@@ -177,13 +177,14 @@ impl<'a> Target<'a> {
     /// Ends before the disk is full, however much comes out of a small archive.
     fn look(&mut self, bytes: u64) -> Result<()> {
         self.unpacked.bytes += bytes;
-        self.unlooked += bytes;
-        if self.unlooked < LOOK && self.unpacked.bytes != bytes {
+        if let Some(left) = self.granted.checked_sub(bytes) {
+            self.granted = left;
             return Ok(());
         }
-        self.unlooked = 0;
         let free = free_bytes(self.into)?;
-        if free >= self.reserve.saturating_add(bytes) {
+        // Never more than there is room for, and on a large disk not so much that others could fill it unseen.
+        if let Some(left) = free.saturating_sub(self.reserve).min(LOOK.max(bytes)).checked_sub(bytes) {
+            self.granted = left;
             return Ok(());
         }
         Err(Error::NoRoom {

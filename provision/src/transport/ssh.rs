@@ -62,8 +62,10 @@ impl Program {
         if let Some(own) = OWN.get() {
             return Ok(own.clone());
         }
-        // Not its name: a new build may have taken that meanwhile.
-        let own = Self::at(Path::new("/proc/self/exe"))?;
+        // Not its name: a new build may have taken that meanwhile. Nor `self`, which `strip` would read as itself.
+        let process =
+            std::fs::read_link("/proc/self").map_err(file_error("cannot read", Path::new("/proc/self")))?;
+        let own = Self::at(&Path::new("/proc").join(process).join("exe"))?;
         Ok(OWN.get_or_init(|| own).clone())
     }
 
