@@ -294,7 +294,10 @@ fn lint() -> Result<()> {
     format.args(["fmt", "--all", "--check"]);
     run(format)?;
     let mut clippy = cargo();
-    clippy.args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]);
+    // In the profile of the tests: build scripts, procedural macros and C code are built once for both.
+    let arguments =
+        ["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
+    clippy.args(arguments);
     run(clippy)?;
     if has("deny") {
         let mut deny = cargo();
