@@ -4,7 +4,7 @@
 
 use jsonrpsee::core::ClientError;
 use jsonrpsee::core::client::{ClientT, SubscriptionClientT};
-use jsonrpsee::server::{PendingSubscriptionSink, RpcModule, Server, ServerHandle};
+use jsonrpsee::server::{PendingSubscriptionSink, RpcModule, Server, ServerConfig, ServerHandle};
 use jsonrpsee::types::{ErrorObjectOwned, Params};
 use jsonrpsee::ws_client::{WsClient, WsClientBuilder};
 use parking_lot::Mutex;
@@ -126,7 +126,8 @@ impl NodeProxy {
                 )
                 .unwrap();
         }
-        let server = Server::builder().build("127.0.0.1:0").await.unwrap();
+        let config = ServerConfig::builder().max_response_body_size(MAX_ANSWER).build();
+        let server = Server::builder().set_config(config).build("127.0.0.1:0").await.unwrap();
         Self { address: server.local_addr().unwrap(), shared, server: server.start(module) }
     }
 
