@@ -115,6 +115,8 @@ impl Inner {
                     Error::UnsafeMethod { url, method }
                 } else if code == node_rpc::METHOD_NOT_FOUND_CODE {
                     Error::UnknownMethod { url, method }
+                } else if code == node_rpc::ANSWER_TOO_LARGE_CODE {
+                    Error::AnswerTooLarge { url, method }
                 } else {
                     Error::Rpc { url, method, code, message }
                 }

@@ -80,6 +80,17 @@ pub enum Error {
         /// The node's words.
         message: String,
     },
+    /// The node may not send as much as the answer is; it would be as much the next time.
+    #[error(
+        "the node at {url} may not send as much as its answer to {method} is: start it with a larger \
+         --rpc-max-response-size (megabytes)"
+    )]
+    AnswerTooLarge {
+        /// The node.
+        url: String,
+        /// The method.
+        method: String,
+    },
     /// Any other error answer.
     #[error("the node at {url} answered {method} with error {code}: {message}")]
     Rpc {
@@ -125,14 +136,22 @@ impl Error {
             | Self::WrongGenesis { .. }
             | Self::TooMany { .. }
             | Self::Address { .. } => true,
-            Self::Interrupted { .. } | Self::Timeout { .. } | Self::Rpc { .. } | Self::Malformed { .. } => {
-                false
-            }
+            Self::Interrupted { .. }
+            | Self::Timeout { .. }
+            | Self::AnswerTooLarge { .. }
+            | Self::Rpc { .. }
+            | Self::Malformed { .. } => false,
         }
     }
 
     /// Whether trying again without a change at the node is pointless.
     pub fn is_refusal(&self) -> bool {
-        matches!(self, Self::UnsafeMethod { .. } | Self::UnknownMethod { .. } | Self::WrongGenesis { .. })
+        matches!(
+            self,
+            Self::UnsafeMethod { .. }
+                | Self::UnknownMethod { .. }
+                | Self::AnswerTooLarge { .. }
+                | Self::WrongGenesis { .. }
+        )
     }
 }

@@ -235,6 +235,19 @@ async fn errors_are_told_apart() {
 }
 
 #[tokio::test]
+async fn an_answer_that_the_node_may_not_send_is_told_with_what_to_change() {
+    let mut module = module(GENESIS);
+    answer(&mut module, names::PIECE, json!("00".repeat(4096)));
+    let config = ServerConfig::builder().max_response_body_size(1024).build();
+    let (address, _server) = serve_as(config, "127.0.0.1:0", module).await;
+    let client = client(address);
+    client.connected(WAIT).await.unwrap();
+    let error = client.piece(PieceIndex(0)).await.unwrap_err();
+    assert!(matches!(error, Error::AnswerTooLarge { .. }) && error.is_refusal(), "{error}");
+    assert!(error.to_string().contains("--rpc-max-response-size"), "{error}");
+}
+
+#[tokio::test]
 async fn a_long_history_comes_in_batches_and_its_hashes_are_checked() {
     use primitives::segments::{ArchivedBlockProgress, LastArchivedBlock};
     let mut headers: Vec<SegmentHeader> = Vec::new();

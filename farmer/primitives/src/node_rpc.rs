@@ -55,6 +55,8 @@ pub const ERROR_CODE_BASE: i32 = 9000;
 pub const SOLUTION_IGNORED_MESSAGE: &str = "Solution was ignored";
 /// Code with which a node refuses an unsafe method; unknown methods have it too.
 pub const METHOD_NOT_FOUND_CODE: i32 = -32601;
+/// Code for an answer over the node's `--rpc-max-response-size` (jsonrpsee).
+pub const ANSWER_TOO_LARGE_CODE: i32 = -32008;
 /// Message with which a node refuses an unsafe method.
 pub const UNSAFE_METHOD_MESSAGE: &str = "RPC call is unsafe to be called externally";
 /// Largest number of mappings in one notification and of hashes in one filter.

@@ -232,14 +232,7 @@ async fn patiently<T, F: Future<Output = Result<T, node::Error>>>(
     }
 }
 
-/// A node's error code for an answer over its `--rpc-max-response-size` (jsonrpsee): as large the next time.
-const ANSWER_TOO_LARGE: i32 = -32008;
-
 /// Whether the same question may be answered later.
 fn is_passing(error: &node::Error) -> bool {
-    match error {
-        node::Error::NotConnected { .. } | node::Error::Timeout { .. } => true,
-        node::Error::Rpc { code, .. } => *code != ANSWER_TOO_LARGE,
-        _ => false,
-    }
+    matches!(error, node::Error::NotConnected { .. } | node::Error::Timeout { .. } | node::Error::Rpc { .. })
 }
