@@ -145,12 +145,14 @@ impl Caches {
             }
             Ok(())
         };
+        let slowest = Duration::from_secs((batch.len() * item.size()) as u64 / BYTES_PER_SECOND_MIN + 1);
+        // Others are asked long before this one is given up.
+        let patience = self.patience(cache.instance, batch.len()).min(slowest / 2);
         let beaten = async {
-            tokio::time::sleep(self.patience(cache.instance, batch.len())).await;
+            tokio::time::sleep(patience).await;
             fetch.are_late(batch);
             fetch.until_good(batch).await;
         };
-        let slowest = Duration::from_secs((batch.len() * item.size()) as u64 / BYTES_PER_SECOND_MIN + 1);
         let end = tokio::select! {
             answer = asking => answer.map_or_else(End::Failed, |()| End::Answered),
             () = beaten => End::Beaten,
