@@ -27,7 +27,7 @@ pub struct Cli {
     /// Files that the first blocks carry, by name, each in parts of --block-bytes; afterwards random bytes.
     #[arg(long, value_name = "DIR")]
     blocks: Option<PathBuf>,
-    /// Payload of a block, bytes. A segment holds 130 MB of blocks.
+    /// Payload of a block, bytes: up to 131072 random ones, then zeros. A segment holds 130 MB of blocks.
     #[arg(long, value_name = "BYTES", default_value_t = 65_536)]
     block_bytes: u32,
     /// Largest number of pieces in a sector; the live network has 1000.
