@@ -197,28 +197,43 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
     for simd in &others {
         // The live string brings no other code: the fastest path is enough for it.
         let left_out = [&left_out[..], &[LIVE_VECTORS]].concat();
-        let mut command = run_tests(true, &left_out, arguments, &WITH_CODE_PATHS);
+        let mut command = run_tests(true, &left_out, arguments, &packages_with_code_paths());
         command.env("AUTONOMYS_SIMD", simd.name());
         eprintln!("The conformance tests on the code path {}:", simd.name());
         run(command)?;
     }
     if !others.is_empty() && !left_out.contains(&LIVE_VECTORS) {
         eprintln!(
-            "Left out below: every test named vectors_dev_…, which has run, and runs as vectors_live_…"
+            "Left out below: every test named vectors_dev_…, which runs as vectors_live_…, on other code paths it has run"
         );
         left_out.push(DEV_VECTORS);
     }
     run(run_tests(vectors, &left_out, arguments, &[]))
 }
 
-/// The packages that have code for several instruction sets.
-const WITH_CODE_PATHS: [&str; 3] = ["proof-of-space", "archiving", "farming"];
+/// The packages that have code of their own for some instruction sets, and the first set that has.
+const WITH_CODE_PATHS: [(&str, Simd); 3] =
+    [("proof-of-space", Simd::Avx2), ("archiving", Simd::Avx512), ("farming", Simd::Avx2)];
+
+/// Those whose code on this machine's best path is not what every other path has.
+fn packages_with_code_paths() -> Vec<&'static str> {
+    let best = Simd::best();
+    WITH_CODE_PATHS.iter().filter(|(_, first)| *first <= best).map(|(name, _)| *name).collect()
+}
+
+/// How many threads nextest has, unless the command line says it.
+const TEST_THREADS: &str = "NEXTEST_TEST_THREADS";
 
 /// The command that runs the tests of `packages`, or of all if there are none.
 fn run_tests(vectors: bool, left_out: &[&str], arguments: &[String], packages: &[&str]) -> Command {
     let mut command = cargo();
     if has("nextest") {
         command.args(["nextest", "run", "--release", "--workspace", "--locked"]);
+        // See `threads-required` in .config/nextest.toml.
+        if env::var_os(TEST_THREADS).is_none() {
+            let cores = std::thread::available_parallelism().map_or(1, usize::from);
+            command.env(TEST_THREADS, (2 * cores).to_string());
+        }
         if env::var_os("CI").is_some() {
             command.args(["--profile", "ci"]);
         }
