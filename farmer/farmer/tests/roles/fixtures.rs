@@ -40,25 +40,27 @@ fn directory() -> PathBuf {
     base.join(name)
 }
 
-/// What is there under `name`, or a directory in which it is to be made.
+/// What is there under `name`, or a directory in which it is to be made; whoever else asks for it waits.
 fn find(name: &str) -> Result<PathBuf, Unfinished> {
     let path = directory().join(name);
+    let lock = fs::File::create(path.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
     if path.exists() {
         return Ok(path);
     }
     let directory = tempfile::tempdir_in(path.parent().unwrap()).unwrap();
-    Err(Unfinished { directory, path })
+    Err(Unfinished { directory, path, _lock: lock })
 }
 
 struct Unfinished {
     directory: tempfile::TempDir,
     path: PathBuf,
+    _lock: fs::File,
 }
 
 impl Unfinished {
     fn finish(self) -> PathBuf {
-        let made = fs::rename(self.directory.keep(), &self.path);
-        assert!(made.is_ok() || self.path.exists(), "{}: {made:?}", self.path.display());
+        fs::rename(self.directory.keep(), &self.path).unwrap();
         self.path
     }
 }
