@@ -14,7 +14,7 @@ use crate::layout::Layout;
 use crate::packages;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::render::RenderedFile;
-use crate::supervisor::{Reload, Supervisor};
+use crate::supervisor::{ProcessState, Reload, Supervisor};
 use crate::transport::{Command, Transport};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -95,22 +95,47 @@ impl<'a> Executor<'a> {
         self.plan.restarts(phase)
     }
 
-    /// Whether the plan takes down everything that runs on this host.
+    /// Whether the plan takes down everything on this host, and others need what runs there now.
     pub(super) fn stops_everything(&self) -> bool {
-        self.plan.stops_everything()
-            || self.orphans_serve()
-                && self.plan.steps.iter().any(|step| matches!(step.action, Action::StopOrphans { .. }))
+        let stops_orphans =
+            || self.plan.steps.iter().any(|step| matches!(step.action, Action::StopOrphans { .. }));
+        self.plan.stops_everything() && self.programs_serve() || stops_orphans() && self.orphans_serve()
     }
 
-    /// Whether programs without a supervisord do what others need. Of a NATS server's host its NATS decides: when none runs on
+    /// Whether something that is to run on this host does not, so that others may wait for it.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.planned_programs().any(|program| !self.runs(program))
+    }
+
+    /// Whether programs under a supervisord do what others need. Of a NATS server's host its NATS decides: when none runs on
     /// several hosts, they have to be started together.
+    fn programs_serve(&self) -> bool {
+        let mut nats = self.planned_programs().filter(|program| program.role == Role::NatsServer).peekable();
+        match nats.peek() {
+            Some(_) => nats.any(|program| self.runs(program)),
+            None => self.planned_programs().any(|program| self.runs(program)),
+        }
+    }
+
+    /// The same of programs that have none.
     fn orphans_serve(&self) -> bool {
         let nats = Role::NatsServer.binary();
-        let wanted = self.plan.steps.iter().any(|step| {
-            matches!(&step.action, Action::Program { program, .. } if program.role == Role::NatsServer)
-        });
+        let wanted = self.planned_programs().any(|program| program.role == Role::NatsServer);
         let executable = self.facts.links.get(nats).map(|link| &link.resolved);
         !wanted || self.facts.orphans().iter().any(|orphan| Some(&orphan.executable) == executable)
+    }
+
+    fn planned_programs(&self) -> impl Iterator<Item = &Program> {
+        self.plan.steps.iter().filter_map(|step| match &step.action {
+            Action::Program { program, .. } => Some(&**program),
+            _ => None,
+        })
+    }
+
+    fn runs(&self, program: &Program) -> bool {
+        let supervisor = self.facts.supervisor.as_ref();
+        let found = supervisor.and_then(|supervisor| supervisor.programs.get(&program.name));
+        found.is_some_and(|found| found.state == ProcessState::Running)
     }
 
     /// Opens the journal, and keeps what stands here if that is about to change.

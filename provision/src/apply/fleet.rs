@@ -398,9 +398,16 @@ async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failur
     let steps = prepared.iter().flat_map(|prepared| &prepared.plan.steps);
     let phases: BTreeSet<Phase> = steps.map(Phase::of).collect();
     // A host whose supervisord is stopped has nothing running until its last phase: such hosts go after all others, one
-    // after the other, and each is whole before the next begins.
+    // after the other, and each is whole before the next begins. But for what is down there already others may wait: one
+    // such host goes with them.
+    let mut mended = false;
     let (whole, mut running): (Vec<_>, Vec<_>) =
-        failures.keep(beginning.await).into_iter().partition(|(_, executor)| executor.stops_everything());
+        failures.keep(beginning.await).into_iter().partition(|(_, executor)| {
+            let stops = executor.stops_everything();
+            let first_to_mend = stops && !mended && executor.is_incomplete();
+            mended |= first_to_mend;
+            stops && !first_to_mend
+        });
     for phase in &phases {
         running = one_phase(*phase, running, forks, failures).await;
     }

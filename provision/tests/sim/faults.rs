@@ -151,10 +151,7 @@ proptest! {
         changed: bool,
         seed: u64,
         place in (0_usize..64, 0.0_f64..1.0),
-        // Not yet of a supervisord that dies or hangs in the middle: the next apply may wait for a plot-client in vain.
-        fault in any::<u64>().prop_map(Fault::by_chance).prop_filter("known", |fault| {
-            !matches!(fault, Fault::SupervisordDies | Fault::SupervisordHangs)
-        }),
+        fault in any::<u64>().prop_map(Fault::by_chance),
     ) {
         let mut scene = Scene::new(shape, changed, seed);
         in_virtual_time(async {
