@@ -400,18 +400,20 @@ async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failur
     // A host whose supervisord is stopped has nothing running until its last phase: such hosts go after all others, one
     // after the other, and each is whole before the next begins. But for what is down there already others may wait: one
     // such host goes with them.
-    let mut mended = false;
+    let mut mended: Option<&Host> = None;
     let (whole, mut running): (Vec<_>, Vec<_>) =
-        failures.keep(beginning.await).into_iter().partition(|(_, executor)| {
+        failures.keep(beginning.await).into_iter().partition(|(host, executor)| {
             let stops = executor.stops_everything();
-            let first_to_mend = stops && !mended && executor.is_incomplete();
-            mended |= first_to_mend;
+            let first_to_mend = stops && mended.is_none() && executor.is_incomplete();
+            if first_to_mend {
+                mended = Some(host);
+            }
             stops && !first_to_mend
         });
     for phase in &phases {
-        running = one_phase(*phase, running, forks, failures).await;
+        running = one_phase(*phase, running, forks, mended, failures).await;
     }
-    let mut broken: Option<String> = None;
+    let mut broken = lost(mended, &running);
     for (host, executor) in whole {
         if let Some(broken) = &broken {
             let error = executor.leave(untouched(Phase::Prepare, broken)).await;
@@ -420,7 +422,7 @@ async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failur
         }
         let mut one = vec![(host, executor)];
         for phase in &phases {
-            one = one_phase(*phase, one, forks, failures).await;
+            one = one_phase(*phase, one, forks, None, failures).await;
         }
         if one.is_empty() {
             broken = Some(host.name.value.clone());
@@ -437,12 +439,19 @@ async fn execute(run: &Run<'_>, prepared: &[Prepared<'_>], failures: &mut Failur
 /// Hosts whose run goes on.
 type Running<'a, 'e> = Vec<(&'a Host, Executor<'e>)>;
 
+/// The name of a host that was taken down and has failed since.
+fn lost(taken_down: Option<&Host>, running: &Running<'_, '_>) -> Option<String> {
+    let name = &taken_down?.name.value;
+    running.iter().all(|(host, _)| host.name.value != *name).then(|| name.clone())
+}
+
 /// One phase on all hosts: side by side, but what is restarted one host after the other, and no further one once one does not
-/// come back.
+/// come back, or the one that was taken down among them has not.
 async fn one_phase<'a, 'e>(
     phase: Phase,
     running: Running<'a, 'e>,
     forks: usize,
+    taken_down: Option<&Host>,
     failures: &mut Failures<'_>,
 ) -> Running<'a, 'e> {
     let (restarted, others): (Vec<_>, Vec<_>) =
@@ -454,7 +463,9 @@ async fn one_phase<'a, 'e>(
         (host, result.map(|()| executor))
     });
     let mut left = failures.keep(working.await);
-    let mut broken: Option<String> = None;
+    // In a phase in which it restarts something itself, it is among those that follow.
+    let is_among = |host: &&Host| restarted.iter().any(|(other, _)| other.name.value == host.name.value);
+    let mut broken = lost(taken_down.filter(|host| !is_among(host)), &left);
     for (host, mut executor) in restarted {
         let result = match &broken {
             None => executor.go_through(phase).await,
