@@ -328,6 +328,17 @@ mod tests {
     }
 
     #[test]
+    fn large_payloads_are_zeros_after_their_random_bytes() {
+        let size = 2 * RANDOM_BYTES_MAX;
+        let source = source(|config| config.block_bytes = size as u32);
+        let payload = source.payload(1).expect("made");
+        let (random, zeros) = payload.split_at(RANDOM_BYTES_MAX);
+        assert_eq!(payload.len(), size);
+        assert!(random.chunks(32).all(|chunk| chunk.iter().any(|byte| *byte != 0)));
+        assert!(zeros.iter().all(|byte| *byte == 0));
+    }
+
+    #[test]
     fn files_come_first_in_parts_then_random_bytes() {
         let directory = tempfile::tempdir().expect("made");
         std::fs::write(directory.path().join("a"), [1; 250]).expect("written");
