@@ -1,7 +1,11 @@
 //! Our executables on their way to hosts: what they need of a host's C library, and what of them is not sent.
 
 use crate::error::{Problem, Result};
-use crate::transport::file_error;
+use crate::events::{Event, Sink};
+use crate::resolve::Cluster;
+use crate::steps::Meter;
+use crate::transfer::{Delivery, Origin, size};
+use crate::transport::{Local, Transport, file_error};
 use object::elf::{FileHeader64, SHT_DYNSYM};
 use object::read::elf::{FileHeader, Sym};
 use object::{Endianness, ReadCache};
@@ -11,6 +15,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
 use tempfile::TempPath;
 
 /// The newest version of the C library that an executable refers to.
@@ -20,6 +25,40 @@ pub struct GlibcNeed {
     pub version: (u32, u32),
     /// A symbol that has this version, where one is named.
     pub symbol: String,
+}
+
+/// Fetches to this machine what the inventory names by URL and is not here yet, told as it comes; what was cut off goes on.
+/// Hosts get it from here, so only this machine needs the internet.
+///
+/// # Errors
+/// A server does not give it, or what it gives has another digest.
+pub(crate) async fn fetch(cluster: &Cluster, sink: &dyn Sink) -> Result<()> {
+    for (name, artifact) in cluster.brought() {
+        let path = artifact.path(&cluster.artifact_cache);
+        if matches!(artifact.origin.value, Origin::File(_)) || path.is_file() {
+            continue;
+        }
+        let note = |message: String| sink.event(&Event::Note { host: None, message });
+        let delivery = Delivery {
+            origin: artifact.origin.value.clone(),
+            path: path.clone(),
+            sha256: artifact.sha256.as_ref().map(|digest| digest.value.clone()),
+            copies: 1,
+            rate: None,
+        };
+        note(format!("fetching {name} from {}", delivery.origin));
+        Local.make_directory(&cluster.artifact_cache, 0o755).await?;
+        let mut meter = Meter::default();
+        let mut told = |bytes: u64, of: u64| {
+            if let Some((bytes_per_second, eta_seconds)) = meter.take(Instant::now(), bytes, of) {
+                let (host, step) = ("this machine".to_string(), format!("fetch:{name}"));
+                sink.event(&Event::Transfer { host, step, bytes, of, bytes_per_second, eta_seconds });
+            }
+        };
+        Local.deliver(&delivery, &mut told).await?;
+        note(format!("fetched {name}, {}", size(path.metadata().map_or(0, |state| state.len()))));
+    }
+    Ok(())
 }
 
 /// Reads from an executable's version needs what it asks of glibc; none for what is not linked to it, or is no ELF file.

@@ -14,6 +14,7 @@ use crate::resolve::{Cluster, Host};
 /// Every rule that needs nothing but the inventory, and what it asks for.
 pub const CODES: &[(&str, &str)] = &[
     ("address", "an address that other hosts can reach"),
+    ("artifact", "one source for each file that is brought, and the digest of what is fetched"),
     ("cache-size", "a cache that holds what plotting asks for"),
     ("conflict", "one of two settings that exclude each other"),
     ("cpus", "CPU lists that are lists, and do not overlap on a host"),

@@ -5,6 +5,7 @@ pub mod farms;
 pub mod placement;
 
 use crate::facts::HostFacts;
+use crate::inventory::Network;
 use crate::layout::{Layout, MARKER_VARIABLE};
 use crate::resolve::{Cache, Cluster, FarmSpace, Host};
 pub use placement::{Placements, placements};
@@ -25,6 +26,7 @@ const MEMORY_GIVEN_BACK: (&str, &str) = ("MALLOC_MMAP_THRESHOLD_", "262144");
 pub enum Role {
     NatsServer,
     DevNode,
+    Node,
     Controller,
     ProofServer,
     ShardedCache,
@@ -35,9 +37,10 @@ pub enum Role {
 
 impl Role {
     /// Every role in the order of the start.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NatsServer,
         Self::DevNode,
+        Self::Node,
         Self::Controller,
         Self::ProofServer,
         Self::ShardedCache,
@@ -51,6 +54,7 @@ impl Role {
         match self {
             Self::NatsServer => "nats-server",
             Self::DevNode => "dev-node",
+            Self::Node => "node",
             Self::Controller => "controller",
             Self::ProofServer => "proof-server",
             Self::ShardedCache => "sharded-cache",
@@ -65,6 +69,7 @@ impl Role {
         match self {
             Self::NatsServer => "nats-server",
             Self::DevNode => "autonomys-dev-node",
+            Self::Node => "autonomys-node",
             _ => "autonomys-farmer",
         }
     }
@@ -77,9 +82,10 @@ impl Role {
         }
     }
 
-    /// How long it may take to stop before it is killed, in seconds: plot-clients finish a sector's write.
+    /// How long it may take to stop before it is killed, in seconds: plot-clients finish a sector's write, a node its database's.
     const fn stop_seconds(self) -> u16 {
         match self {
+            Self::Node => 60,
             Self::PlotClient | Self::DevNode => 30,
             _ => 15,
         }
@@ -95,8 +101,13 @@ pub enum Gate {
         /// Its monitoring.
         address: SocketAddr,
     },
-    /// The node's RPC, with a first segment archived.
+    /// A development node's RPC, with a first segment archived.
     NodeRpc {
+        /// Its RPC.
+        address: SocketAddr,
+    },
+    /// The RPC of a network's node, synced with its peers.
+    NodeSynced {
         /// Its RPC.
         address: SocketAddr,
     },
@@ -226,16 +237,13 @@ impl Derive<'_> {
         for server in self.cluster.nats_servers() {
             command.extend(["--nats-server".to_string(), server]);
         }
-        command.extend(
-            [
-                ("--cluster", self.cluster.name.clone()),
-                ("--cluster-secret-file", self.layout.secret().display().to_string()),
-                ("--dev-srs-cache", self.host.dev_srs_cache.display().to_string()),
-                ("--prometheus-listen-on", metrics.to_string()),
-            ]
-            .into_iter()
-            .flat_map(|(flag, value)| [flag.to_string(), value]),
-        );
+        let flags = [
+            ["--cluster".to_string(), self.cluster.name.clone()],
+            ["--cluster-secret-file".to_string(), self.layout.secret().display().to_string()],
+            self.cluster.reference_string(self.host),
+            ["--prometheus-listen-on".to_string(), metrics.to_string()],
+        ];
+        command.extend(flags.into_iter().flatten());
         command.push(role.name().to_string());
         command.extend(arguments);
         let mut program = self.program(name, role, command, Gate::Role { address: metrics }, ready_seconds);
@@ -271,13 +279,22 @@ impl Derive<'_> {
         see_gpu(&mut proof_server, node.proof_server.gpu.map(|gpu| gpu.value));
         vec![
             self.program("nats-server", Role::NatsServer, nats, Gate::Nats { address: monitor }, 30),
-            self.program(
-                "autonomys-dev-node",
-                Role::DevNode,
-                self.dev_node(rpc),
-                Gate::NodeRpc { address: rpc },
-                600,
-            ),
+            match &self.cluster.network {
+                Some(network) => self.program(
+                    Role::Node.binary(),
+                    Role::Node,
+                    self.network_node(network, rpc),
+                    Gate::NodeSynced { address: rpc },
+                    600,
+                ),
+                None => self.program(
+                    Role::DevNode.binary(),
+                    Role::DevNode,
+                    self.dev_node(rpc),
+                    Gate::NodeRpc { address: rpc },
+                    600,
+                ),
+            },
             self.role(
                 "autonomys-controller",
                 Role::Controller,
@@ -289,6 +306,25 @@ impl Derive<'_> {
         ]
     }
 
+    /// The guides' command line, without RPC for every web page and at one address.
+    fn network_node(&self, network: &Network, rpc: SocketAddr) -> Vec<String> {
+        let mut command = vec![self.binary(Role::Node), "run".to_string()];
+        let flags = [
+            ("--base-path", self.cluster.node_data(self.host).display().to_string()),
+            ("--chain", network.chain.value.clone()),
+            ("--rpc-listen-on", rpc.to_string()),
+            ("--rpc-methods", "unsafe".to_string()),
+        ];
+        command.extend(flags.into_iter().flat_map(|(flag, value)| [flag.to_string(), value]));
+        command.push("--farmer".to_string());
+        let given = network.arguments.iter().map(|argument| argument.value.clone());
+        if !given.clone().any(|argument| argument.split('=').next() == Some("--sync")) {
+            command.extend(["--sync".to_string(), "full".to_string()]);
+        }
+        command.extend(given);
+        command
+    }
+
     fn dev_node(&self, rpc: SocketAddr) -> Vec<String> {
         let chain = &self.cluster.dev_chain;
         let mut command = vec![self.binary(Role::DevNode)];
@@ -297,7 +333,7 @@ impl Derive<'_> {
                 command.extend([format!("--{name}"), value]);
             }
         };
-        flag("data", Some(self.layout.node_data().display().to_string()));
+        flag("data", Some(self.cluster.node_data(self.host).display().to_string()));
         flag("rpc-listen-on", Some(rpc.to_string()));
         // The first node makes the chain, the others replicate it.
         let first = self.cluster.node_rpcs().next().filter(|first| *first != rpc);
@@ -394,8 +430,11 @@ impl Derive<'_> {
     }
 }
 
-/// The gate behind everything: the chain has accepted a solution of this host's farms.
+/// The gate behind everything: the chain has accepted a solution of this host's farms. On the live network that may take days.
 pub fn final_gate(cluster: &Cluster, host: &Host) -> Option<Gate> {
+    if cluster.network.is_some() {
+        return None;
+    }
     let own = host.node.as_ref().map(|node| SocketAddr::new(host.address.value, node.rpc_port.value));
     let rpc = own.or_else(|| cluster.node_rpcs().next())?;
     let metrics_port = host.storage.as_ref()?.metrics_port.value;

@@ -161,7 +161,7 @@ impl Explainer<'_> {
         let mut lines = Vec::new();
         match program.role {
             Role::NatsServer => self.nats(&mut lines),
-            Role::DevNode => {
+            Role::DevNode | Role::Node => {
                 lines.extend(self.host.node.iter().map(|node| self.given("RPC port", &node.rpc_port)));
             }
             Role::Controller => lines.extend(

@@ -18,7 +18,7 @@ use crate::inventory::Binaries;
 use crate::layout::Layout;
 use crate::resolve::{Cluster, Host};
 use crate::steps::Steps;
-use crate::transfer::size;
+use crate::transfer::{Origin, size};
 use crate::transport::{self, Command, Local, Transport};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -107,7 +107,11 @@ pub async fn export_piece(
 /// Where the exporter is on this machine; it is built when we are in the workspace.
 async fn exporter(cluster: &Cluster, progress: &(dyn Fn(&str) + Sync)) -> Result<PathBuf> {
     let path = match &cluster.binaries {
-        Binaries::Files { farmer, .. } => farmer.value.with_file_name(EXPORTER.1),
+        Binaries::Brought { farmer, .. } => match &farmer.origin.value {
+            Origin::File(path) => path.with_file_name(EXPORTER.1),
+            // What is fetched comes alone.
+            Origin::Url(_) => return Err(absent(Path::new(EXPORTER.1))),
+        },
         Binaries::Build => {
             let workspace = facts::binaries(cluster, &Local).await?.workspace;
             let workspace = workspace.ok_or_else(|| absent(Path::new(EXPORTER.1)))?;
@@ -143,8 +147,7 @@ async fn export(
     let mut steps = Steps::begin(COMMAND, 3, &host.name.value, &layout, transport, sink).await?;
     let store = layout.data().join("exported-pieces");
     let url = format!("ws://{}", std::net::SocketAddr::new(host.address.value, node.rpc_port.value));
-    let chain =
-        |command: Command| command.args(["--node-url", &url]).arg("--dev-srs-cache").arg(&host.dev_srs_cache);
+    let chain = |command: Command| command.args(["--node-url", &url]).args(cluster.reference_string(host));
     let working = async {
         let told = steps.progress("exporter");
         let told = std::sync::Mutex::new(told);

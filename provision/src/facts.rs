@@ -286,12 +286,16 @@ impl HostFacts {
 /// What the control machine knows of our binaries.
 ///
 /// # Errors
-/// They are there and cannot be read.
+/// They are there and cannot be read, or are not what the inventory says.
 pub async fn binaries(cluster: &Cluster, control: &dyn Transport) -> Result<BuildFacts> {
-    match &cluster.binaries {
-        Binaries::Build => build::gather(&cluster.stamp, control).await,
-        Binaries::Files { farmer, dev_node } => build::given(&farmer.value, &dev_node.value, control).await,
+    let mut facts = match &cluster.binaries {
+        Binaries::Build => build::gather(&cluster.stamp, control).await?,
+        Binaries::Brought { .. } => BuildFacts::default(),
+    };
+    for (name, artifact) in cluster.brought() {
+        facts.bring(name, artifact, &cluster.artifact_cache, control).await?;
     }
+    Ok(facts)
 }
 
 /// Gathers the facts of a host, beside what is known of our binaries.

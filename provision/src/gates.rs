@@ -29,6 +29,7 @@ pub async fn ask(gate: &Gate, transport: &dyn Transport) -> Answer {
     let answer = match gate {
         Gate::Nats { address } => nats(*address, transport).await,
         Gate::NodeRpc { address } => node(*address, transport).await,
+        Gate::NodeSynced { address } => synced(*address, transport).await,
         Gate::Role { address } => role(*address, transport).await,
         Gate::FirstSolution { rpc, plot_client } => first_solution(*rpc, *plot_client, transport).await,
     };
@@ -68,7 +69,15 @@ async fn nats(address: SocketAddr, transport: &dyn Transport) -> Result<Answer> 
 /// # Errors
 /// It does not answer, or not with JSON.
 pub async fn dev_stats(rpc: SocketAddr, transport: &dyn Transport) -> Result<Value> {
-    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "dev_stats", "params": []}).to_string();
+    ask_node(rpc, "dev_stats", transport).await
+}
+
+/// A node's answer to a method without parameters.
+///
+/// # Errors
+/// It does not answer, not with JSON, or with an error.
+pub async fn ask_node(rpc: SocketAddr, method: &str, transport: &dyn Transport) -> Result<Value> {
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": []}).to_string();
     let request =
         Request::post(Endpoint::Tcp(rpc), "/", "application/json", body).deadline(Duration::from_secs(5));
     let response = transport.http(&request).await?;
@@ -76,8 +85,38 @@ pub async fn dev_stats(rpc: SocketAddr, transport: &dyn Transport) -> Result<Val
     let reply: Value = serde_json::from_slice(&response.body).map_err(|error| failed(error.to_string()))?;
     match reply.get("result") {
         Some(result) => Ok(result.clone()),
-        None => Err(failed(format!("dev_stats: {}", reply.get("error").unwrap_or(&reply)))),
+        None => Err(failed(format!("{method}: {}", reply.get("error").unwrap_or(&reply)))),
     }
+}
+
+/// Where a network's node stands: its block, and the newest that it knows of.
+///
+/// # Errors
+/// It does not answer.
+pub async fn sync_state(rpc: SocketAddr, transport: &dyn Transport) -> Result<(u64, u64)> {
+    let state = ask_node(rpc, "system_syncState", transport).await?;
+    let current = number(&state, "/currentBlock");
+    Ok((current, number(&state, "/highestBlock").max(current)))
+}
+
+async fn synced(address: SocketAddr, transport: &dyn Transport) -> Result<Answer> {
+    let health = ask_node(address, "system_health", transport).await?;
+    let (block, newest) = sync_state(address, transport).await?;
+    let flag = |name: &str| health.get(name).and_then(Value::as_bool).unwrap_or(true);
+    let peers = number(&health, "/peers");
+    if flag("shouldHavePeers") && peers == 0 {
+        return Ok(Answer::NotYet(
+            "it has no peers yet: are its ports reached from the internet?".to_string(),
+        ));
+    }
+    if flag("isSyncing") {
+        let message = format!(
+            "it is syncing, block {block} of {newest}; it goes on by itself, and `provision import-node-db` saves days"
+        );
+        return Ok(Answer::NotYet(message));
+    }
+    let peers = crate::error::count(usize::try_from(peers).unwrap_or(usize::MAX), "peer");
+    Ok(Answer::Ready(format!("synced, block {block}, {peers}")))
 }
 
 /// A number at a JSON pointer; 0 when it is not there.

@@ -13,11 +13,9 @@ mod replace;
 mod swap;
 
 use crate::apply::{Connection, Failures, Options, side_by_side};
-use crate::derive::Role;
 use crate::error::{Error, Problem, Result};
 use crate::events::{Event, Sink};
 use crate::facts::HostFacts;
-use crate::layout::Layout;
 use crate::resolve::{Cluster, Host};
 use crate::transfer::{Delivery, Origin, size};
 use replace::Ledger;
@@ -45,12 +43,12 @@ pub struct Import {
 }
 
 /// What an import replaces on a host.
-fn what(host: &Host) -> What {
+fn what(cluster: &Cluster, host: &Host) -> What {
     What {
         command: COMMAND,
         steps: STEPS,
-        role: Role::DevNode,
-        data: Layout::of(host).node_data(),
+        role: cluster.node_role(),
+        data: cluster.node_data(host),
         who: "the node",
         thing: "database",
         brought: &BROUGHT,
@@ -94,8 +92,8 @@ pub fn node_hosts<'a>(cluster: &'a Cluster, names: &[String]) -> Result<Vec<&'a 
 }
 
 /// Whether an import was cut off while databases were swapped: the node must not be started then. Pure.
-pub fn cut_off(host: &Host, facts: &HostFacts) -> Option<Problem> {
-    let places = Places::of(Layout::of(host).node_data());
+pub fn cut_off(cluster: &Cluster, host: &Host, facts: &HostFacts) -> Option<Problem> {
+    let places = Places::of(cluster.node_data(host));
     facts.directories.contains(&places.before).then(|| Problem {
         code: "import-cut-off",
         message: format!(
@@ -132,7 +130,7 @@ pub async fn import_node_db(
     let bringing = side_by_side(&connected, options.forks, |(host, transport)| async move {
         let brought = async {
             let mut replacing =
-                Replacing::begin(what(host), cluster, host, &**transport, options, sink).await?;
+                Replacing::begin(what(cluster, host), cluster, host, &**transport, options, sink).await?;
             match bring(&mut replacing, import).await {
                 Ok(ledger) => Ok((replacing, ledger)),
                 Err(error) => replacing.steps.end(Err(error)).await,

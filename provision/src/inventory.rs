@@ -7,6 +7,7 @@
 
 mod expand;
 mod hosts;
+mod network;
 mod range;
 pub mod read;
 mod schema;
@@ -15,6 +16,7 @@ pub mod source;
 pub mod tree;
 
 use crate::monitoring::Monitoring;
+pub use network::{Artifact, Binaries, Network, ReferenceString};
 use read::{Findings, MapReader};
 pub use schema::schema;
 use serde::Serialize;
@@ -67,21 +69,6 @@ pub enum SecretReference {
     Env(String),
     /// What a command of the control machine prints.
     Command(Vec<String>),
-}
-
-/// Where our binaries come from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Binaries {
-    /// Built from this workspace.
-    Build,
-    /// Brought by the operator.
-    Files {
-        /// `autonomys-farmer`.
-        farmer: Spanned<PathBuf>,
-        /// `autonomys-dev-node`.
-        dev_node: Spanned<PathBuf>,
-    },
 }
 
 /// The development chain's parameters; what is absent is the dev-node's own default.
@@ -283,8 +270,10 @@ pub struct Inventory {
     pub secret: SecretReference,
     /// Every NATS server as the operator thinks that clients reach it.
     pub nats_servers: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
-    /// The development chain.
+    /// The development chain, where there is no network.
     pub dev_chain: DevChain,
+    /// The network.
+    pub network: Option<Network>,
     /// Where our binaries come from.
     pub binaries: Binaries,
     /// Prometheus, where one is to watch the cluster.
@@ -330,7 +319,13 @@ fn read_inventory(root: &Node, findings: &Findings) -> Option<Inventory> {
     let reward_address = map.get("reward_address", read::text);
     let secret = map.get("secret", read_secret);
     let dev_chain = map.get("dev_chain", read_dev_chain);
-    let binaries = map.get("binaries", read_binaries);
+    let network = map.get("network", network::read_network);
+    if let (Some(dev_chain), Some(network)) = (map.key_span("dev_chain"), map.key_span("network")) {
+        let message = "a cluster farms for a development chain or for a network, not for both";
+        let finding = Diagnostic::error("conflict", network, message).also(dev_chain, "also here");
+        findings.add(finding.hint("take one of the two out"));
+    }
+    let binaries = map.get("binaries", network::read_binaries);
     let monitoring = map.part("monitoring", crate::monitoring::read_settings);
     let nats_servers = map.get("nats_servers", |n, f| read::list(n, "`nats_servers:`", f, read::nats_url));
     let defaults = map.later("defaults", |n, f| read_settings(n, "defaults", false, f));
@@ -354,6 +349,7 @@ fn read_inventory(root: &Node, findings: &Findings) -> Option<Inventory> {
         secret: secret.map_or(SecretReference::Generate, |secret| secret.value),
         nats_servers,
         dev_chain: dev_chain.map(|chain| chain.value).unwrap_or_default(),
+        network: network.map(|network| network.value),
         binaries: binaries.map_or(Binaries::Build, |binaries| binaries.value),
         monitoring: monitoring.map(|monitoring| monitoring.value),
         hosts,
@@ -461,24 +457,6 @@ fn read_secret(node: &Node, findings: &Findings) -> Option<SecretReference> {
             None
         }
     }
-}
-
-fn read_binaries(node: &Node, findings: &Findings) -> Option<Binaries> {
-    if let Value::Scalar { text, .. } = &node.value
-        && text == "build"
-    {
-        return Some(Binaries::Build);
-    }
-    findings.accepts(|| json!({"const": "build"}));
-    let mut map = MapReader::open(node, "`binaries:`", findings)?;
-    let farmer = map.get("farmer", read::path);
-    let dev_node = map.get("dev_node", read::path);
-    map.finish();
-    if farmer.is_none() || dev_node.is_none() {
-        let message = "`binaries:` is `build`, or names both `farmer:` and `dev_node:`";
-        findings.add(Diagnostic::error("missing", node.span, message));
-    }
-    Some(Binaries::Files { farmer: farmer?, dev_node: dev_node? })
 }
 
 fn read_dev_chain(node: &Node, findings: &Findings) -> Option<DevChain> {

@@ -94,11 +94,6 @@ impl Layout {
         self.prefix.join("data")
     }
 
-    /// What the node of a node host keeps: its database `db` and what follows from that.
-    pub fn node_data(&self) -> PathBuf {
-        self.data().join("dev-node")
-    }
-
     /// Logs.
     pub fn logs(&self) -> PathBuf {
         self.prefix.join("log")

@@ -241,7 +241,8 @@ impl Planner<'_> {
 
     /// Why a binary is not the one that the sources give; none when it is.
     fn binary_state(&self, name: &str) -> BinaryState {
-        if self.facts.build.due.is_some() {
+        let brought = self.cluster.brought().iter().any(|(brought, _)| *brought == name);
+        if self.facts.build.due.is_some() && !brought {
             return BinaryState::Unknown;
         }
         let wanted = self.facts.build.digests.get(name).map(|digest| self.layout.artifact(digest, name));
@@ -255,7 +256,7 @@ impl Planner<'_> {
     }
 
     fn binaries(&mut self) {
-        for (_, name) in crate::facts::BINARIES {
+        for name in self.cluster.artifacts_of(self.host) {
             let (source, title) = match self.binary_state(name) {
                 BinaryState::Current => continue,
                 BinaryState::Unknown => (None, format!("install {name} when the build gives another one")),
@@ -370,7 +371,7 @@ impl Planner<'_> {
             return restart("its configuration changed");
         }
         let binary = program.role.binary();
-        let ours = crate::facts::BINARIES.iter().any(|(_, name)| *name == binary);
+        let ours = self.cluster.artifacts_of(self.host).contains(&binary);
         if ours {
             match self.binary_state(binary) {
                 BinaryState::Unknown => return Change::RestartIfBuilt,

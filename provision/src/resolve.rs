@@ -1,9 +1,10 @@
 //! From what the inventory says to what is meant: defaults filled in, ports shifted, paths made absolute. Pure.
 
+use crate::derive::Role;
 use crate::inventory::{
-    Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NatsTls, NodeSettings,
-    PlotServerSettings, PlotterSettings, SecretReference, SectorCount, Span, Spanned, SshSettings,
-    StorageSettings,
+    Artifact, Binaries, CacheSettings, Connection, DevChain, HostEntry, Inventory, NatsTls, Network,
+    NodeSettings, PlotServerSettings, PlotterSettings, ReferenceString, SecretReference, SectorCount, Span,
+    Spanned, SshSettings, StorageSettings,
 };
 use crate::layout::Layout;
 use crate::monitoring::Monitoring;
@@ -14,6 +15,10 @@ use std::path::{Path, PathBuf};
 
 /// Pieces in a sector of the development chain when the inventory does not say.
 pub const DEV_PIECES_IN_SECTOR: u16 = 12;
+/// Pieces in a sector of the live network.
+pub const LIVE_PIECES_IN_SECTOR: u16 = 1000;
+/// Name of the live network's reference string on hosts.
+pub const REFERENCE_STRING: &str = "eth-public-parameters.bin";
 /// `max_payload` of the guides: 3 MB.
 pub const MAX_PAYLOAD_DEFAULT: u64 = 3_000_000;
 
@@ -41,6 +46,8 @@ pub struct Surroundings {
     pub home: Option<PathBuf>,
     /// `XDG_STATE_HOME`.
     pub xdg_state_home: Option<PathBuf>,
+    /// `XDG_CACHE_HOME`.
+    pub xdg_cache_home: Option<PathBuf>,
     /// Directory that relative paths of `binaries:` and of a secret's file begin at: the inventory's.
     pub inventory_directory: PathBuf,
 }
@@ -54,6 +61,7 @@ impl Surroundings {
         Self {
             home: variable("HOME"),
             xdg_state_home: variable("XDG_STATE_HOME"),
+            xdg_cache_home: variable("XDG_CACHE_HOME"),
             inventory_directory: std::path::absolute(directory).unwrap_or_else(|_| directory.to_path_buf()),
         }
     }
@@ -269,10 +277,16 @@ pub struct Cluster {
     /// The NATS servers that the inventory gives, to be checked; [`Cluster::nats_servers`] are used.
     #[serde(skip)]
     pub given_nats_servers: Option<Spanned<Vec<Spanned<SocketAddr>>>>,
-    /// The development chain.
+    /// The development chain, where there is no network.
     pub dev_chain: DevChain,
+    /// The network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
     /// Where our binaries come from.
     pub binaries: Binaries,
+    /// Directory of the control machine for what it fetches.
+    #[serde(skip)]
+    pub artifact_cache: PathBuf,
     /// Prometheus, where one is to watch the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<Monitoring>,
@@ -325,26 +339,89 @@ impl Cluster {
         })
     }
 
-    /// Pieces in a sector of the development chain.
+    /// Pieces in a sector.
     pub fn pieces_in_sector(&self) -> u16 {
-        self.dev_chain.pieces_in_sector.map_or(DEV_PIECES_IN_SECTOR, |pieces| pieces.value)
+        match &self.network {
+            Some(_) => LIVE_PIECES_IN_SECTOR,
+            None => self.dev_chain.pieces_in_sector.map_or(DEV_PIECES_IN_SECTOR, |pieces| pieces.value),
+        }
+    }
+
+    /// What its nodes are.
+    pub fn node_role(&self) -> Role {
+        if self.network.is_some() { Role::Node } else { Role::DevNode }
+    }
+
+    /// What the node of a node host keeps: its database `db` and what follows from that.
+    pub fn node_data(&self, host: &Host) -> PathBuf {
+        Layout::of(host).data().join(self.node_role().name())
+    }
+
+    /// Whether roles use the live network's reference string.
+    pub fn is_live(&self) -> bool {
+        self.network
+            .as_ref()
+            .is_some_and(|network| matches!(network.reference_string, ReferenceString::Live(_)))
+    }
+
+    /// The reference string of a host's roles: flag and value.
+    pub fn reference_string(&self, host: &Host) -> [String; 2] {
+        match self.is_live() {
+            true => {
+                ["--srs".to_string(), Layout::of(host).bin().join(REFERENCE_STRING).display().to_string()]
+            }
+            false => ["--dev-srs-cache".to_string(), host.dev_srs_cache.display().to_string()],
+        }
+    }
+
+    /// Names of what is linked in a host's `bin`, packages left out.
+    pub fn artifacts_of(&self, host: &Host) -> Vec<&'static str> {
+        let mut names = vec![Role::Controller.binary()];
+        names.extend(host.node.as_ref().map(|_| self.node_role().binary()));
+        names.extend(self.is_live().then_some(REFERENCE_STRING));
+        names
+    }
+
+    /// What the operator brings, each with its name on hosts.
+    pub fn brought(&self) -> Vec<(&'static str, &Artifact)> {
+        let mut brought = Vec::new();
+        if let Binaries::Brought { farmer, dev_node } = &self.binaries {
+            brought.push((Role::Controller.binary(), farmer));
+            let dev_node = dev_node.as_ref().filter(|_| self.network.is_none());
+            brought.extend(dev_node.map(|artifact| (Role::DevNode.binary(), artifact)));
+        }
+        if let Some(network) = &self.network {
+            brought.push((Role::Node.binary(), &network.node));
+            if let ReferenceString::Live(artifact) = &network.reference_string {
+                brought.push((REFERENCE_STRING, artifact));
+            }
+        }
+        brought
     }
 }
 
 /// Fills in everything that the inventory leaves open.
 pub fn resolve(inventory: &Inventory, overrides: &Overrides, around: &Surroundings) -> Cluster {
     let from_inventory = |path: &Path| around.inventory_directory.join(expand_home(path, around));
+    let of_command_line = |path: &PathBuf| Artifact::file(Spanned::new(path.clone(), Span::default()));
     let binaries = match (&overrides.binaries, &inventory.binaries) {
-        (Some((farmer, dev_node)), _) => Binaries::Files {
-            farmer: Spanned::new(farmer.clone(), Span::default()),
-            dev_node: Spanned::new(dev_node.clone(), Span::default()),
-        },
-        (None, Binaries::Files { farmer, dev_node }) => Binaries::Files {
-            farmer: Spanned::new(from_inventory(&farmer.value), farmer.span),
-            dev_node: Spanned::new(from_inventory(&dev_node.value), dev_node.span),
+        (Some((farmer, dev_node)), _) => {
+            Binaries::Brought { farmer: of_command_line(farmer), dev_node: Some(of_command_line(dev_node)) }
+        }
+        (None, Binaries::Brought { farmer, dev_node }) => Binaries::Brought {
+            farmer: farmer.from_directory(from_inventory),
+            dev_node: dev_node.as_ref().map(|artifact| artifact.from_directory(from_inventory)),
         },
         (None, Binaries::Build) => Binaries::Build,
     };
+    let network = inventory.network.as_ref().map(|network| Network {
+        node: network.node.from_directory(from_inventory),
+        reference_string: match &network.reference_string {
+            ReferenceString::Live(artifact) => ReferenceString::Live(artifact.from_directory(from_inventory)),
+            ReferenceString::Development => ReferenceString::Development,
+        },
+        ..network.clone()
+    });
     let secret = match &inventory.secret {
         SecretReference::File(path) => SecretReference::File(from_inventory(path)),
         other => other.clone(),
@@ -361,7 +438,9 @@ pub fn resolve(inventory: &Inventory, overrides: &Overrides, around: &Surroundin
         given_nats_servers: inventory.nats_servers.clone(),
         secret,
         dev_chain: inventory.dev_chain.clone(),
+        network,
         binaries,
+        artifact_cache: artifact_cache(around),
         monitoring: inventory.monitoring.clone(),
         stamp: Layout::new(&prefix).state().join("build.json"),
         hosts,
@@ -381,6 +460,15 @@ fn default_prefix(cluster: &str, around: &Surroundings) -> PathBuf {
         around.home.clone().unwrap_or_else(|| PathBuf::from("/var/lib")).join(".local/state")
     });
     state.join("autonomys").join(cluster)
+}
+
+/// `${XDG_CACHE_HOME:-~/.cache}/autonomys/artifacts`.
+fn artifact_cache(around: &Surroundings) -> PathBuf {
+    let cache = around
+        .xdg_cache_home
+        .clone()
+        .unwrap_or_else(|| around.home.clone().unwrap_or_else(|| PathBuf::from("/var/cache")).join(".cache"));
+    cache.join("autonomys/artifacts")
 }
 
 /// Fills in the defaults of one host.

@@ -101,7 +101,7 @@ pub struct Question {
     pub prefix: PathBuf,
     /// Its programs in the order of their start.
     pub programs: Vec<(Role, String, Gate)>,
-    /// Its node's RPC.
+    /// RPC of its node, where that is a development node.
     pub rpc: Option<SocketAddr>,
 }
 
@@ -115,7 +115,8 @@ impl Question {
                 .into_iter()
                 .map(|program| (program.role, program.name, program.gate))
                 .collect(),
-            rpc: host.node.as_ref().map(|node| SocketAddr::new(host.address.value, node.rpc_port.value)),
+            rpc: (host.node.as_ref().filter(|_| cluster.network.is_none()))
+                .map(|node| SocketAddr::new(host.address.value, node.rpc_port.value)),
         }
     }
 }
@@ -271,16 +272,19 @@ async fn describe(gate: &Gate, status: &mut RoleStatus, transport: &dyn Transpor
                 status.counters.insert(name.to_string(), number(&stats, pointer).cast_signed());
             }
         }
+        Gate::NodeSynced { address } => {
+            let Ok((block, newest)) = gates::sync_state(*address, transport).await else { return };
+            status.version = node_version(*address, transport).await;
+            for (name, value) in [("best_block", block), ("newest_block", newest)] {
+                status.counters.insert(name.to_string(), value.cast_signed());
+            }
+        }
         Gate::FirstSolution { .. } => {}
     }
 }
 
 async fn node_version(rpc: SocketAddr, transport: &dyn Transport) -> Option<String> {
-    let body = r#"{"jsonrpc":"2.0","id":1,"method":"system_version","params":[]}"#.to_string();
-    let request = Request::post(Endpoint::Tcp(rpc), "/", "application/json", body);
-    let response = transport.http(&request).await.ok()?;
-    let reply: Value = serde_json::from_slice(&response.body).ok()?;
-    reply.get("result")?.as_str().map(str::to_string)
+    gates::ask_node(rpc, "system_version", transport).await.ok()?.as_str().map(str::to_string)
 }
 
 fn cluster_status(hosts: &[HostStatus]) -> ClusterStatus {

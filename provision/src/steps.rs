@@ -111,13 +111,13 @@ impl<'a> Steps<'a> {
 
 /// Makes rates of byte counts.
 #[derive(Default)]
-struct Meter {
+pub(crate) struct Meter {
     samples: VecDeque<(Instant, u64)>,
 }
 
 impl Meter {
     /// Takes a count; gives rate and seconds left when it is time to tell.
-    fn take(&mut self, now: Instant, bytes: u64, of: u64) -> Option<(u64, Option<u64>)> {
+    pub(crate) fn take(&mut self, now: Instant, bytes: u64, of: u64) -> Option<(u64, Option<u64>)> {
         let due = self.samples.back().is_none_or(|(last, _)| now.duration_since(*last) >= TELL);
         if !due && bytes < of {
             return None;

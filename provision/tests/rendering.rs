@@ -102,6 +102,11 @@ fn golden_local() {
 }
 
 #[test]
+fn golden_mainnet() {
+    check_golden("mainnet", &example("mainnet.yaml"), &HostFacts::default());
+}
+
+#[test]
 fn golden_dual_gpu() {
     check_golden("dual-gpu", &dual_gpu(), &dual_socket());
 }

@@ -1,7 +1,7 @@
 //! The command line of `autonomys-dev-node`.
 
 use crate::{Config, DevNode};
-use clap::Parser;
+use clap::{Args, Parser, Subcommand};
 use primitives::{BlockNumber, SolutionRange};
 use std::io::IsTerminal;
 use std::net::SocketAddr;
@@ -14,13 +14,54 @@ use tracing_subscriber::EnvFilter;
 /// node's JSON-RPC to any farmer. INSECURE: its reference string's secret is public; never use it for a live network.
 #[derive(Debug, Parser)]
 #[command(name = "autonomys-dev-node", version = crate::VERSION)]
+#[command(subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// Directory of the chain; made when it is not there.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
+    #[arg(long, value_name = "DIR", required = true)]
+    data: Option<PathBuf>,
     /// Where to serve JSON-RPC, over WebSocket and HTTP.
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9944")]
     rpc_listen_on: SocketAddr,
+    #[command(flatten)]
+    chain: ChainArguments,
+    #[command(subcommand)]
+    stand_in: Option<StandIn>,
+}
+
+#[derive(Debug, Subcommand)]
+enum StandIn {
+    /// Takes the command line of the network's own node, and stands in for it
+    Run(RunArguments),
+}
+
+/// What a farming setup says to the network's node.
+#[derive(Debug, Args)]
+struct RunArguments {
+    /// Directory of the chain; made when it is not there.
+    #[arg(long, value_name = "DIR")]
+    base_path: PathBuf,
+    /// Only `dev` can be stood in for.
+    #[arg(long, value_parser = ["dev"])]
+    chain: String,
+    /// Where to serve JSON-RPC, over WebSocket and HTTP.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9944")]
+    rpc_listen_on: SocketAddr,
+    /// Serve farmers, which this node always does.
+    #[arg(long)]
+    farmer: bool,
+    /// All methods are served, whatever is said.
+    #[arg(long, value_name = "METHODS")]
+    rpc_methods: Option<String>,
+    /// There is nothing to synchronise with.
+    #[arg(long, value_name = "MODE")]
+    sync: Option<String>,
+    #[command(flatten)]
+    parameters: ChainArguments,
+}
+
+/// What chain it is and how it goes.
+#[derive(Debug, Args)]
+struct ChainArguments {
     /// Seed of everything random: the same seed and parameters give the same history.
     #[arg(long, default_value = "autonomys-dev")]
     seed: String,
@@ -74,6 +115,16 @@ pub struct Cli {
 impl Cli {
     /// The chain's configuration.
     pub fn into_config(self) -> Config {
+        let Self { data, rpc_listen_on, chain, stand_in } = self;
+        match stand_in {
+            Some(StandIn::Run(run)) => run.parameters.into_config(run.base_path, run.rpc_listen_on),
+            None => chain.into_config(data.expect("required without a subcommand"), rpc_listen_on),
+        }
+    }
+}
+
+impl ChainArguments {
+    fn into_config(self, data: PathBuf, rpc_listen_on: SocketAddr) -> Config {
         Config {
             seed: self.seed,
             blocks: self.blocks,
@@ -86,12 +137,12 @@ impl Cli {
             archive_ahead: self.archive_ahead,
             slots_per_block: self.slots_per_block,
             initial_solution_range: self.initial_solution_range,
-            rpc_listen_on: self.rpc_listen_on,
+            rpc_listen_on,
             srs_cache: self.srs_cache,
             follow: self.follow,
             lag: self.lag,
             fork_at: self.fork_at,
-            ..Config::new(self.data)
+            ..Config::new(data)
         }
     }
 }
@@ -149,5 +200,30 @@ async fn run(config: Config) -> ExitCode {
             tracing::error!("{error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn it_stands_in_for_the_networks_node() {
+        let guide = "autonomys-node run --base-path /var/autonomys-node --farmer --rpc-listen-on 192.168.1.1:9944 --chain dev \
+                     --sync full --rpc-methods unsafe --pieces-in-sector 4";
+        let config = Cli::parse_from(guide.split_whitespace()).into_config();
+        assert_eq!(config.data, PathBuf::from("/var/autonomys-node"));
+        assert_eq!((config.rpc_listen_on.port(), config.pieces_in_sector), (9944, 4));
+        let live = guide.replace("--chain dev", "--chain mainnet");
+        Cli::try_parse_from(live.split_whitespace()).expect_err("there is only one chain that it is");
+        Cli::try_parse_from(["autonomys-dev-node"]).expect_err("the chain's directory is missing");
+        let plain = Cli::parse_from(["autonomys-dev-node", "--data", "/d", "--seed", "x"]).into_config();
+        assert_eq!((plain.data, plain.seed.as_str()), (PathBuf::from("/d"), "x"));
     }
 }

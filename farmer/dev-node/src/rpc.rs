@@ -361,6 +361,10 @@ fn register_system(module: &mut Module) -> Result<(), RegisterMethodError> {
             "shouldHavePeers": following.is_some(),
         })
     })?;
+    module.register_method("system_syncState", |_, shared, _| -> Answer<_> {
+        let best = shared.chain.best().number;
+        Ok(serde_json::json!({"startingBlock": 0, "currentBlock": best, "highestBlock": best}))
+    })?;
     module.register_method("system_version", |_, _, _| VERSION)?;
     module.register_method("system_name", |_, _, _| "Autonomys dev-node (INSECURE)")?;
     module.register_method("system_chain", |_, _, _| "Autonomys development chain (INSECURE)")?;

@@ -383,8 +383,8 @@ impl<'a> Executor<'a> {
                 Err(_) => return,
             },
         };
-        for (_, name) in crate::facts::BINARIES {
-            keep.extend(self.facts.links.get(name).map(|link| link.target.clone()));
+        keep.extend(self.facts.links.values().map(|link| link.target.clone()));
+        for name in self.plan.steps.iter().filter_map(installed) {
             keep.extend(self.transport.resolve(&self.layout.bin().join(name)).await.ok().flatten());
         }
         let named = keep.iter().filter_map(|path| path.parent()?.file_name());
@@ -400,6 +400,14 @@ impl<'a> Executor<'a> {
             let message = format!("old binaries were not removed: {error}");
             self.sink.event(&Event::Warning { host: Some(self.plan.host.clone()), message });
         }
+    }
+}
+
+/// The name of what a step installs below `bin`, packages left out.
+fn installed(step: &Step) -> Option<&str> {
+    match &step.action {
+        Action::InstallBinary { name, .. } => Some(name),
+        _ => None,
     }
 }
 

@@ -6,6 +6,7 @@ use super::executor::Executor;
 use super::planning::{check_saved, texts};
 use super::scope::{Scope, restrict};
 use super::{Options, Report, finished, holder, judge, milliseconds};
+use crate::artifacts;
 use crate::derive::{Gate, Role};
 use crate::error::{Error, HostFailure, Result};
 use crate::events::{Event, Outcome, Sink};
@@ -177,6 +178,9 @@ pub(super) async fn run(
         saved.check_inventory(cluster)?;
     }
     let mut failures = Failures::new(sink, connections.len());
+    if scope == Scope::Everything {
+        artifacts::fetch(cluster, sink).await?;
+    }
     let binaries = facts::binaries(cluster, &Local).await?;
     let left_out: Vec<&Host> = cluster
         .hosts

@@ -2,9 +2,15 @@
 
 use crate::inventory::{Connection, Diagnostic, Span};
 use crate::resolve::{Cluster, Host};
-use primitives::ss58;
+use primitives::{PublicKey, ss58};
 use std::collections::HashMap;
 use std::net::IpAddr;
+
+/// Public key of the well-known development account "Alice", whose secret key stands in Substrate's documentation.
+const ALICE: [u8; 32] = [
+    0xd4, 0x35, 0x93, 0xc7, 0x15, 0xfd, 0xd3, 0x1c, 0x61, 0x14, 0x1a, 0xbd, 0x04, 0xa9, 0x9f, 0xd6, 0x82,
+    0x2c, 0x85, 0x58, 0x85, 0x4c, 0xcd, 0xe3, 0x9a, 0x56, 0x84, 0xe7, 0xa5, 0x6d, 0xa2, 0x7d,
+];
 
 pub(super) fn check(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
     check_reward_address(cluster, findings);
@@ -23,6 +29,11 @@ fn check_reward_address(cluster: &Cluster, findings: &mut Vec<Diagnostic>) {
             findings.push(
                 finding.hint("copy the address from your wallet again; rewards to a wrong one are lost"),
             );
+        }
+        Ok((_, key)) if key == PublicKey::from(ALICE) && cluster.is_live() => {
+            let message = "this account's key is public: whoever wants to takes what it earns";
+            let finding = Diagnostic::error("reward-address", address.span, message);
+            findings.push(finding.hint("write the address of your own wallet"));
         }
         Ok((ss58::AUTONOMYS_PREFIX | ss58::GENERIC_PREFIX, _)) => {}
         Ok((prefix, _)) => {

@@ -1,7 +1,10 @@
 //! Whether our binaries are built from the sources as they stand.
 
 use crate::artifacts::{self, GlibcNeed};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::inventory::Artifact;
+use crate::resolve::REFERENCE_STRING;
+use crate::transfer::Origin;
 use crate::transport::Transport;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -11,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// Cargo packages and the binary that each gives.
 pub const BINARIES: [(&str, &str); 2] = [("farmer", "autonomys-farmer"), ("dev-node", "autonomys-dev-node")];
+
+/// SHA-256 of the live network's reference string.
+const LIVE_REFERENCE_STRING: &str = "f3ead1a6249527aa503d6c56578325c01d19b3365cc59905be2bba64ae322925";
 
 /// What a build left behind, so that the next run can tell that nothing is to be built.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +45,31 @@ pub struct BuildFacts {
 }
 
 impl BuildFacts {
+    /// Notes a file that the operator brings. What is still to be fetched is known by its digest.
+    pub(super) async fn bring(
+        &mut self,
+        name: &str,
+        artifact: &Artifact,
+        cache: &Path,
+        control: &dyn Transport,
+    ) -> Result<()> {
+        let path = artifact.path(cache);
+        let wanted = artifact.sha256.as_ref().map(|digest| &digest.value);
+        match control.digest(&path).await? {
+            Some(digest) => {
+                check_digest(name, &path, &digest, wanted)?;
+                self.digests.insert(name.to_string(), digest);
+                self.note_need(name, &path)?;
+            }
+            None => {
+                let fetched = wanted.filter(|_| matches!(artifact.origin.value, Origin::Url(_)));
+                self.digests.extend(fetched.map(|digest| (name.to_string(), digest.clone())));
+            }
+        }
+        self.executables.insert(name.to_string(), path);
+        Ok(())
+    }
+
     /// Notes what an executable needs of a host's C library.
     fn note_need(&mut self, name: &str, path: &Path) -> Result<()> {
         if let Some(need) = artifacts::glibc_need(path)? {
@@ -46,6 +77,22 @@ impl BuildFacts {
         }
         Ok(())
     }
+}
+
+/// Refuses what is not what the inventory, or the network, says.
+fn check_digest(name: &str, path: &Path, digest: &str, wanted: Option<&String>) -> Result<()> {
+    let error = |wanted: &str, hint: &str| Error::Artifact {
+        what: path.display().to_string(),
+        message: format!("its SHA-256 is {digest}, expected {wanted}"),
+        hint: hint.to_string(),
+    };
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != digest) {
+        return Err(error(wanted, "bring the file that the inventory means, or mend `sha256:` there"));
+    }
+    if name == REFERENCE_STRING && digest != LIVE_REFERENCE_STRING {
+        return Err(error(LIVE_REFERENCE_STRING, "bring the live network's reference string"));
+    }
+    Ok(())
 }
 
 /// Reads the stamp of the last build ([`crate::resolve::Cluster::stamp`]); none when there is none that can be read.
@@ -85,19 +132,6 @@ pub(super) async fn gather(stamp: &Path, control: &dyn Transport) -> Result<Buil
         }
     }
     facts.executables = stamp.executables;
-    Ok(facts)
-}
-
-/// Facts of binaries that the operator brought.
-pub(super) async fn given(farmer: &Path, dev_node: &Path, control: &dyn Transport) -> Result<BuildFacts> {
-    let mut facts = BuildFacts::default();
-    for ((_, name), path) in BINARIES.iter().zip([farmer, dev_node]) {
-        facts.executables.insert((*name).to_string(), path.to_path_buf());
-        if let Some(digest) = control.digest(path).await? {
-            facts.digests.insert((*name).to_string(), digest);
-            facts.note_need(name, path)?;
-        }
-    }
     Ok(facts)
 }
 

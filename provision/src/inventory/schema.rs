@@ -38,8 +38,9 @@ impl Description {
 
     /// A map begins; `what` is its name in messages ("a farm", "`nats:`").
     pub(super) fn open(&self, what: &str) {
-        let name = what.trim_start_matches("a ").trim_start_matches("the ").trim_matches(['`', ':']);
-        let object = Object { name: name.replace(' ', "-"), properties: Map::new(), required: Vec::new() };
+        let article = ["a ", "an ", "the "].into_iter().find_map(|article| what.strip_prefix(article));
+        let name = article.unwrap_or(what).trim_matches(['`', ':']).replace(' ', "-");
+        let object = Object { name: name.clone(), properties: Map::new(), required: Vec::new() };
         // What a map's reader accepts instead of the map.
         let instead = self.last.take();
         self.open.borrow_mut().push(object);
@@ -122,6 +123,7 @@ const MEANINGS: &[(&str, &str, &str)] = &[
         "Every NATS server as clients reach it. Follows from the hosts; checked when given.",
     ),
     ("inventory", "dev_chain", "The development chain that stands in for the network."),
+    ("inventory", "network", "The network that is farmed for, instead of a development chain."),
     ("inventory", "binaries", "Where our binaries come from: `build`, or files of the control machine."),
     ("inventory", "defaults", "Settings of every host, unless its groups or the host itself say otherwise."),
     ("inventory", "groups", "Settings by group; a host names its groups."),
@@ -130,8 +132,23 @@ const MEANINGS: &[(&str, &str, &str)] = &[
     ("secret", "file", "File of the control machine whose first line is the secret."),
     ("secret", "env", "Environment variable of the control machine that holds the secret."),
     ("secret", "command", "Program and arguments that print the secret on the control machine."),
-    ("binaries", "farmer", "Path of `autonomys-farmer`."),
-    ("binaries", "dev_node", "Path of `autonomys-dev-node`."),
+    ("binaries", "farmer", "`autonomys-farmer`."),
+    ("binaries", "dev_node", "`autonomys-dev-node`, for a development chain."),
+    ("artifact", "path", "File of the control machine."),
+    ("artifact", "url", "Where the control machine fetches it; needs `sha256`."),
+    ("artifact", "sha256", "SHA-256 of the file, 64 hexadecimal digits."),
+    (
+        "network",
+        "chain",
+        "`--chain` of the node: `mainnet`, or the path of a chain specification on the hosts.",
+    ),
+    ("network", "node", "The node's executable."),
+    ("network", "arguments", "More arguments of the node."),
+    (
+        "network",
+        "reference_string",
+        "The live network's `eth-public-parameters.bin`; its digest is checked. `development` for a chain of development nodes.",
+    ),
     ("dev_chain", "seed", "Text from which the chain is made; another makes another chain."),
     ("dev_chain", "pieces_in_sector", "Pieces in a sector (live network: 1000)."),
     ("dev_chain", "slot_ms", "Milliseconds of a slot."),

@@ -28,7 +28,7 @@ pub fn problems(cluster: &Cluster, host: &Host, facts: &HostFacts) -> (Vec<Probl
     binaries(cluster, facts, &mut problems);
     let needs = facts.build.glibc.iter();
     problems.extend(needs.filter_map(|(name, need)| artifacts::too_new(name, need, &facts.libc)));
-    problems.extend(import::cut_off(host, facts));
+    problems.extend(import::cut_off(cluster, host, facts));
     let mut warnings = Vec::new();
     disks::check(cluster, host, facts, &mut problems, &mut warnings);
     hardware::check(host, facts, &mut problems, &mut warnings);
@@ -115,17 +115,22 @@ fn binaries(cluster: &Cluster, facts: &HostFacts, problems: &mut Vec<Problem>) {
                 "run this in a checkout, or name built binaries: `binaries: {farmer: PATH, dev_node: PATH}`"
                     .to_string(),
         }),
-        Binaries::Build => {}
-        Binaries::Files { .. } => {
-            for (name, path) in &facts.build.executables {
-                if !facts.build.digests.contains_key(name) {
-                    problems.push(Problem {
-                        code: "no-binary",
-                        message: format!("there is no {name} at {}", path.display()),
-                        hint: "mend its path under `binaries:`".to_string(),
-                    });
-                }
-            }
+        Binaries::Brought { dev_node: None, .. } if cluster.network.is_none() => problems.push(Problem {
+            code: "no-binary",
+            message: "`binaries:` names no `dev_node:`, and the chain is a development chain".to_string(),
+            hint: "name it beside `farmer:`, or the network that the cluster farms for: `network:`"
+                .to_string(),
+        }),
+        Binaries::Build | Binaries::Brought { .. } => {}
+    }
+    for (name, _) in cluster.brought() {
+        let path = facts.build.executables.get(name);
+        if let Some(path) = path.filter(|_| !facts.build.digests.contains_key(name)) {
+            problems.push(Problem {
+                code: "no-binary",
+                message: format!("there is no {name} at {}", path.display()),
+                hint: "mend its path in the inventory".to_string(),
+            });
         }
     }
 }

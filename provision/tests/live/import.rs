@@ -16,7 +16,7 @@ fn write(path: PathBuf, text: &str) {
 async fn cluster_and_archive(with: &str) -> (Fixture, PathBuf) {
     let fixture = Fixture::new().await;
     fixture.apply().await.unwrap();
-    let data = fixture.layout().node_data();
+    let data = fixture.layout().data().join("dev-node");
     write(data.join("db/table"), "old");
     write(data.join("network/key"), "this node's own");
     let source = fixture.directory.path().join("other-node");
@@ -52,7 +52,7 @@ fn assert_clean(fixture: &Fixture) {
 #[tokio::test]
 async fn an_imported_database_takes_the_place_of_the_old_one() {
     let (fixture, archive) = cluster_and_archive("more").await;
-    let data = fixture.layout().node_data();
+    let data = fixture.layout().data().join("dev-node");
     let before = fixture.pids().await;
     let sink = Kept::default();
     let imported = run(&fixture, &archive, &sink).await.unwrap();
@@ -74,7 +74,7 @@ async fn an_imported_database_takes_the_place_of_the_old_one() {
 #[tokio::test]
 async fn a_node_that_is_not_ready_on_it_has_its_old_database_back() {
     let (fixture, archive) = cluster_and_archive("spoiled").await;
-    let data = fixture.layout().node_data();
+    let data = fixture.layout().data().join("dev-node");
     let before = fixture.pids().await;
     let error = run(&fixture, &archive, &Kept::default()).await.unwrap_err();
     let text = provision::output::error_text(&error);
@@ -94,7 +94,7 @@ async fn a_node_that_is_not_ready_on_it_has_its_old_database_back() {
 #[tokio::test]
 async fn an_import_that_is_killed_anywhere_is_taken_up_again() {
     let (fixture, archive) = cluster_and_archive("more").await;
-    let data = fixture.layout().node_data();
+    let data = fixture.layout().data().join("dev-node");
     for milliseconds in [100, 300, 600, 1000, 1600] {
         let mut import = fixture.provision(&["import-node-db"]);
         let mut import = import.arg(&archive).stderr(std::process::Stdio::null()).spawn().unwrap();
@@ -117,7 +117,7 @@ async fn an_import_that_is_killed_anywhere_is_taken_up_again() {
 #[tokio::test]
 async fn a_swap_that_was_cut_off_keeps_apply_from_starting_the_node() {
     let (fixture, archive) = cluster_and_archive("more").await;
-    let data = fixture.layout().node_data();
+    let data = fixture.layout().data().join("dev-node");
     // As a power cut between the two renames leaves it.
     let import = data.with_file_name("dev-node.import");
     std::fs::create_dir_all(import.join("unpacked/db")).unwrap();

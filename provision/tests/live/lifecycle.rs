@@ -1,9 +1,10 @@
 //! Applied, applied again, changed, stopped, started.
 
-use crate::support::{Fixture, Kept};
+use crate::support::{Fixture, Kept, Served};
 use provision::apply::{self, Options};
 use provision::events::Event;
 use std::process::Command;
+use std::sync::atomic::Ordering;
 
 #[tokio::test]
 async fn a_second_apply_changes_nothing() {
@@ -146,4 +147,81 @@ async fn secrets_come_from_where_the_inventory_says() {
     assert_eq!(found.trim(), fixture.layout().secret().display().to_string());
     let finished = |event: &Event| matches!(event, Event::RunFinished { .. });
     assert!(sink.0.lock().unwrap().iter().any(finished));
+}
+
+/// The network's own node instead of a development chain: brought by path and by URL, checked, started with the guides' flags.
+#[tokio::test]
+async fn a_network_has_its_own_node() {
+    let fixture = Fixture::new().await;
+    let node = fixture.add_stub("autonomys-node");
+    let served = Served::begin(std::fs::read(&node).unwrap());
+    let text = std::fs::read_to_string(&fixture.inventory).unwrap();
+    let (before, after) = text.split_once("dev_chain:").unwrap();
+    let (_, hosts) = after.split_once("\nhosts:").unwrap();
+    let network = format!(
+        "network:\n  chain: dev\n  node: {{url: \"{}\", sha256: {}}}\n  arguments: [--name, x]\n  \
+         reference_string: development\nhosts:",
+        served.url, served.sha256
+    );
+    std::fs::write(&fixture.inventory, format!("{before}{network}{hosts}")).unwrap();
+    let mut cluster = fixture.cluster();
+    cluster.artifact_cache = fixture.directory.path().join("cache");
+    let apply = async |cluster: &provision::resolve::Cluster| {
+        apply::apply(cluster, apply::connect(cluster, 1).await, &Options::default(), &Kept::default()).await
+    };
+
+    // What is fetched is not what the inventory says: nothing is begun.
+    let mut other = cluster.clone();
+    let digest = other.network.as_mut().unwrap().node.sha256.as_mut().unwrap();
+    digest.value = "00".repeat(32);
+    let error = apply(&other).await.unwrap_err();
+    assert_eq!(error.exit_code() as u8, 8, "{error}");
+    assert!(!fixture.layout().state().exists(), "nothing is done before everything is here");
+
+    apply(&cluster).await.unwrap();
+    let status = provision::status::status(&cluster, &apply::connect(&cluster, 1).await, 1).await;
+    assert!(status.healthy(), "{status:?}");
+    let node = &status.hosts[0].roles[1];
+    assert_eq!((node.program.as_str(), node.counters["best_block"]), ("autonomys-node", 4_100_000));
+    let log = std::fs::read_to_string(fixture.layout().log("autonomys-node")).unwrap();
+    let data = fixture.layout().data().join("node");
+    let begun = format!("run --base-path {} --chain dev --rpc-listen-on 127.0.0.1:", data.display());
+    assert!(
+        log.contains(&begun) && log.contains("--rpc-methods unsafe --farmer --sync full --name x"),
+        "{log}"
+    );
+    let before = fixture.pids_of(&cluster).await;
+    // Neither fetched nor started again.
+    let asked = served.asked.load(Ordering::SeqCst);
+    assert_eq!(apply(&cluster).await.unwrap().changes, 0);
+    assert_eq!(served.asked.load(Ordering::SeqCst), asked);
+    assert_eq!(fixture.pids_of(&cluster).await, before);
+
+    // The development chain again: its node takes the other one's place.
+    std::fs::write(&fixture.inventory, text).unwrap();
+    fixture.apply().await.unwrap();
+    let pids = fixture.pids().await;
+    assert!(
+        pids.contains_key("autonomys-dev-node") && !fixture.processes().contains(&before["autonomys-node"])
+    );
+    assert_eq!(fixture.apply().await.unwrap().changes, 0);
+}
+
+#[tokio::test]
+async fn a_wrong_reference_string_is_refused() {
+    let fixture = Fixture::new().await;
+    let path = fixture.directory.path().join("eth-public-parameters.bin");
+    std::fs::write(&path, "another ceremony").unwrap();
+    let text = std::fs::read_to_string(&fixture.inventory).unwrap();
+    let (_, hosts) = text.split_once("\nhosts:").unwrap();
+    let text = format!(
+        "version: 1\ncluster: local\nreward_address: sudYa81vECk7o59bZkT37hmZnCHWFBcG4fdr7Gc2ZV9cb8bNY\nnetwork:\n  \
+         chain: mainnet\n  node: binaries/autonomys-dev-node\n  reference_string: {}\nhosts:{hosts}",
+        path.display()
+    );
+    std::fs::write(&fixture.inventory, text).unwrap();
+    let error = fixture.apply().await.unwrap_err();
+    assert_eq!(error.exit_code() as u8, 8, "{error}");
+    assert!(error.to_string().contains("expected f3ead1a6249527aa"), "{error}");
+    assert!(!fixture.layout().state().exists());
 }

@@ -6,10 +6,12 @@ use provision::layout::Layout;
 use provision::resolve::{Cluster, Overrides};
 use provision::status::Status;
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A cluster that is stopped when it goes.
 pub(crate) struct Fixture {
@@ -107,6 +109,13 @@ impl Fixture {
         std::fs::write(&self.inventory, text.replace(from, to)).unwrap();
     }
 
+    /// Puts the stub beside the binaries under another name.
+    pub(crate) fn add_stub(&self, name: &str) -> PathBuf {
+        let path = self.binaries.join(name);
+        std::fs::copy(stub(), &path).unwrap();
+        path
+    }
+
     /// Puts a script beside the binaries.
     pub(crate) fn add_binary(&self, name: &str, script: &str) {
         let path = self.binaries.join(name);
@@ -117,7 +126,6 @@ impl Fixture {
 
     /// Replaces a binary by another one that does the same.
     pub(crate) fn rebuild(&self, name: &str) {
-        use std::io::Write;
         let path = self.binaries.join(name);
         let mut bytes = std::fs::read(&path).unwrap();
         bytes.extend_from_slice(b"another build");
@@ -183,7 +191,12 @@ impl Fixture {
 
     /// Process ids by program.
     pub(crate) async fn pids(&self) -> BTreeMap<String, u32> {
-        let hosts = self.status().await.hosts;
+        self.pids_of(&self.cluster()).await
+    }
+
+    /// The same of a cluster that is not quite the inventory's.
+    pub(crate) async fn pids_of(&self, cluster: &Cluster) -> BTreeMap<String, u32> {
+        let hosts = provision::status::status(cluster, &apply::connect(cluster, 1).await, 1).await.hosts;
         hosts
             .into_iter()
             .flat_map(|host| host.roles)
@@ -218,6 +231,50 @@ impl Fixture {
         command.args(arguments).arg(&self.inventory).arg("--prefix").arg(&self.prefix);
         command.arg("--port-offset").arg(self.port_offset.to_string()).arg("--binaries").arg(&self.binaries);
         command
+    }
+}
+
+/// A file that is served over HTTP, by ranges, for as long as the test lasts.
+pub(crate) struct Served {
+    pub(crate) url: String,
+    pub(crate) sha256: String,
+    /// How often it was asked for.
+    pub(crate) asked: Arc<AtomicUsize>,
+}
+
+impl Served {
+    pub(crate) fn begin(bytes: Vec<u8>) -> Self {
+        use sha2::Digest;
+        let sha256 = hex::encode(sha2::Sha256::digest(&bytes));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/autonomys-node", listener.local_addr().unwrap());
+        let asked = Arc::<AtomicUsize>::default();
+        let count = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                count.fetch_add(1, Ordering::SeqCst);
+                let head: Vec<_> = BufReader::new(&stream)
+                    .lines()
+                    .map_while(Result::ok)
+                    .take_while(|line| !line.is_empty())
+                    .collect();
+                let range = head
+                    .iter()
+                    .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_string));
+                let range = range.expect("provision asks for ranges");
+                let (from, to) = range.split_once('-').unwrap();
+                let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+                let mut out = &stream;
+                let _ = write!(
+                    out,
+                    "HTTP/1.1 206 x\r\nContent-Range: bytes {from}-{to}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                    bytes.len(),
+                    to - from + 1
+                );
+                let _ = out.write_all(&bytes[from..=to]);
+            }
+        });
+        Self { url, sha256, asked }
     }
 }
 

@@ -37,6 +37,10 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let request = String::from_utf8_lossy(&request[..length]).into_owned();
     let body = if request.contains("dev_stats") {
         r#"{"jsonrpc":"2.0","id":1,"result":{"syncing":false,"bestBlock":7,"segments":{"archived":1},"slots":{"announced":9,"newest":9},"solutions":{"received":3,"accepted":2,"ignored":0,"rejected":{"OutsideRange":1}}}}"#
+    } else if request.contains("system_health") {
+        r#"{"jsonrpc":"2.0","id":1,"result":{"peers":3,"isSyncing":false,"shouldHavePeers":true}}"#
+    } else if request.contains("system_syncState") {
+        r#"{"jsonrpc":"2.0","id":1,"result":{"startingBlock":0,"currentBlock":4100000,"highestBlock":4100000}}"#
     } else if request.contains("system_version") {
         r#"{"jsonrpc":"2.0","id":1,"result":"0.0.0-stub"}"#
     } else {
