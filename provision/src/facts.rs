@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 const SCRIPT: &str = include_str!("facts/facts.sh");
+/// Largest configuration that is looked into, in bytes.
+const CONFIGURATION_MAX: u64 = 1 << 20;
 /// Oldest nats-server that has what the cluster uses of JetStream.
 pub const NATS_MIN: (u32, u32) = (2, 10);
 /// Oldest Supervisor.
@@ -333,9 +335,24 @@ pub(crate) async fn beside_script(
     let layout = Layout::new(&question.prefix);
     facts.supervisor = ask_supervisor(&question.host, &layout, &facts.processes, transport).await?;
     facts.secret = Secret::fingerprint(&layout.secret(), transport).await;
+    mark_passwords(&mut facts, &layout, transport).await;
     // What may not be read counts as not there: that the prefix is unfit is told by the check.
     facts.last_run = Journal::new(&layout, transport).last_run().await.unwrap_or_default();
     Ok(facts)
+}
+
+/// The digest of NATS' configuration is that of what was rendered: with marks in the places of the passwords.
+async fn mark_passwords(facts: &mut HostFacts, layout: &Layout, transport: &dyn Transport) {
+    let path = layout.nats_conf();
+    let Some(digest) = facts.files.get_mut(&path) else { return };
+    // What may not be read counts as another file.
+    let text = transport.read(&path, CONFIGURATION_MAX).await.ok().flatten();
+    let Some(text) = text.and_then(|bytes| String::from_utf8(bytes).ok()) else { return };
+    let Ok(secret) = Secret::of_host(&layout.secret(), transport).await else { return };
+    let marked = secret.mark(&text);
+    if marked != text {
+        *digest = crate::render::digest(&marked);
+    }
 }
 
 /// Gathers what the installation of packages below `directory` needs to know.

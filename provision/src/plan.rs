@@ -7,7 +7,7 @@ mod phase;
 mod problems;
 pub mod saved;
 
-use crate::derive::{self, Gate, Program};
+use crate::derive::{self, Gate, Program, Role};
 use crate::error::Result;
 use crate::facts::HostFacts;
 use crate::inventory::Binaries;
@@ -367,6 +367,7 @@ impl Planner<'_> {
         let restart = |why: &str| Change::Restart { why: why.to_string() };
         if self.rewritten.contains(&self.layout.program_conf(&program.name))
             || supervisor.stale.contains(&program.name)
+            || program.role == Role::NatsServer && self.rewritten.contains(&self.layout.nats_conf())
         {
             return restart("its configuration changed");
         }

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::layout::Layout;
 use crate::redact;
 use crate::resolve::{Cluster, Host};
+use primitives::cluster_secret::NatsUser;
 use serde::Serialize;
 use serde::ser::SerializeStruct;
 use sha2::{Digest, Sha256};
@@ -66,7 +67,7 @@ impl Serialize for RenderedFile {
     }
 }
 
-fn digest(text: &str) -> String {
+pub(crate) fn digest(text: &str) -> String {
     hex::encode(Sha256::digest(text.as_bytes()))
 }
 
@@ -84,7 +85,8 @@ pub fn files(cluster: &Cluster, host: &Host, programs: &mut [Program]) -> Result
         for program in programs.iter_mut().filter(|program| program.role == crate::derive::Role::NatsServer) {
             program.environment.insert("AUTONOMYS_CONFIG".to_string(), digest(&text)[..16].to_string());
         }
-        files.push(RenderedFile { path: layout.nats_conf(), text, mode: 0o644 });
+        // The passwords of NATS stand in it.
+        files.push(RenderedFile { path: layout.nats_conf(), text, mode: 0o600 });
     }
     let mut context = Context::new();
     context.insert("cluster", &cluster.name);
@@ -135,6 +137,9 @@ fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<
     context.insert("monitor_port", &node.nats.monitor_port.value);
     context.insert("max_payload", &node.nats.max_payload.value);
     context.insert("store_dir", &layout.data().join("nats"));
+    for (name, user) in [("client", NatsUser::Client), ("route", NatsUser::Route)] {
+        context.insert(format!("{name}_user"), user.name());
+    }
     context.insert("tls", &node.nats.tls.as_ref().map(|tls| &tls.value));
     if let Some(port) = node.nats.cluster_port {
         context.insert("cluster", &cluster.name);

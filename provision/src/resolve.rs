@@ -8,6 +8,7 @@ use crate::inventory::{
 };
 use crate::layout::Layout;
 use crate::monitoring::Monitoring;
+use primitives::cluster_secret::NatsUser;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -305,22 +306,23 @@ impl Cluster {
     /// NATS URLs of every node host, by address: what the inventory's order of hosts decides would restart everything when
     /// that changes.
     pub fn nats_servers(&self) -> Vec<String> {
-        let scheme = if self.nats_authority().is_some() { "tls" } else { "nats" };
+        let scheme = if self.nats_authority().is_some() { "tls://" } else { "nats://" };
         self.nats_urls(scheme, |nats| Some(nats.port.value))
     }
 
-    /// Routes of every nats-server to the others; none of a server that is alone.
+    /// Routes of every nats-server to the others, with a mark for the password; none of a server that is alone.
     pub fn nats_routes(&self) -> Vec<String> {
-        self.nats_urls("nats", |nats| Some(nats.cluster_port?.value))
+        let user = format!("nats://{}:NATS-ROUTE-PASSWORD@", NatsUser::Route.name());
+        self.nats_urls(&user, |nats| Some(nats.cluster_port?.value))
     }
 
-    fn nats_urls(&self, scheme: &str, port: impl Fn(&Nats) -> Option<u16>) -> Vec<String> {
+    fn nats_urls(&self, begin: &str, port: impl Fn(&Nats) -> Option<u16>) -> Vec<String> {
         let addresses = self
             .hosts
             .iter()
             .filter_map(|host| Some(SocketAddr::new(host.address.value, port(&host.node.as_ref()?.nats)?)));
         let addresses: BTreeSet<_> = addresses.collect();
-        addresses.into_iter().map(|address| format!("{scheme}://{address}")).collect()
+        addresses.into_iter().map(|address| format!("{begin}{address}")).collect()
     }
 
     /// Where a host's roles serve their metrics: at its address for a Prometheus elsewhere, else for the host alone.

@@ -301,20 +301,45 @@ fn cluster_status(hosts: &[HostStatus]) -> ClusterStatus {
         values
     };
     let rejected = stats.pointer("/solutions/rejected").and_then(Value::as_object).into_iter().flatten();
+    let told = match stats.is_null() {
+        false => ClusterStatus {
+            segments: number(stats, "/segments/archived"),
+            slots_seen: number(stats, "/slots/announced"),
+            solutions: Solutions {
+                sent: number(stats, "/solutions/received"),
+                accepted: number(stats, "/solutions/accepted"),
+                ignored: number(stats, "/solutions/ignored"),
+                rejected: rejected
+                    .map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0)))
+                    .collect(),
+            },
+            ..ClusterStatus::default()
+        },
+        // A network's node does not count; the controllers do.
+        true => {
+            let most = |name: &str| counter(Role::Controller, name).into_iter().max().unwrap_or(0);
+            let sum = |name: &str| counter(Role::Controller, name).iter().sum();
+            let rejected = Some(sum("node_solutions_rejected")).filter(|count| *count > 0);
+            ClusterStatus {
+                segments: most("segments"),
+                slots_seen: most("slots_seen"),
+                solutions: Solutions {
+                    sent: sum("solutions_sent"),
+                    accepted: sum("solutions_accepted"),
+                    ignored: 0,
+                    rejected: rejected.map(|count| ("by the node".to_string(), count)).into_iter().collect(),
+                },
+                ..ClusterStatus::default()
+            }
+        }
+    };
     ClusterStatus {
-        segments: number(stats, "/segments/archived"),
         pieces_cached: counter(Role::ShardedCache, "pieces_cached").iter().sum(),
         pieces_in_full_copy: counter(Role::FullPieceShardedCache, "pieces_cached")
             .into_iter()
             .max()
             .unwrap_or(0),
         sectors_plotted: counter(Role::PlotClient, "sectors_plotted").iter().sum(),
-        slots_seen: number(stats, "/slots/announced"),
-        solutions: Solutions {
-            sent: number(stats, "/solutions/received"),
-            accepted: number(stats, "/solutions/accepted"),
-            ignored: number(stats, "/solutions/ignored"),
-            rejected: rejected.map(|(reason, count)| (reason.clone(), count.as_u64().unwrap_or(0))).collect(),
-        },
+        ..told
     }
 }

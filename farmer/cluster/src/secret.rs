@@ -1,5 +1,6 @@
 //! The secret that peers of a cluster share (design §4).
 
+use primitives::cluster_secret::{self, NatsUser};
 use std::fmt;
 use std::fs;
 use std::io::Read;
@@ -53,7 +54,12 @@ impl fmt::Debug for ClusterSecret {
 impl ClusterSecret {
     /// Makes the key of any bytes.
     pub fn from_bytes(bytes: &[u8]) -> Self {
-        Self { key: blake3::derive_key("autonomys farming cluster 2026-11 secret", bytes).into() }
+        Self { key: cluster_secret::key(bytes).into() }
+    }
+
+    /// The password by which a NATS server knows members of the cluster.
+    pub(crate) fn nats_password(&self) -> String {
+        NatsUser::Client.password(self.key.as_bytes())
     }
 
     /// A new random secret; the bytes are what others need to make the same.

@@ -5,8 +5,10 @@
 
 use crate::client::{ClusterClient, NatsOptions};
 use crate::contract::ClusterName;
+use crate::secret::ClusterSecret;
 use crate::transfer::{Connection, FetchOutcome, ItemType, TransferError};
 use primitives::PieceIndex;
+use primitives::cluster_secret::NatsUser;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;
@@ -97,9 +99,22 @@ impl NatsServer {
     /// # Panics
     /// See [`Self::start`].
     pub fn start_with_max_payload(max_payload: usize) -> Self {
+        Self::start_with(max_payload, "")
+    }
+
+    /// [`Self::start`] with a password that follows from a secret.
+    ///
+    /// # Panics
+    /// See [`Self::start`].
+    pub fn start_with_password(secret: &ClusterSecret) -> Self {
+        let (user, password) = (NatsUser::Client.name(), secret.nats_password());
+        Self::start_with(3_000_000, &format!("authorization {{ user: {user}, password: \"{password}\" }}\n"))
+    }
+
+    fn start_with(max_payload: usize, more: &str) -> Self {
         // Between finding a free port and using it another process may take it.
         for attempt in 0.. {
-            let mut server = Self::prepare(free_port(), max_payload, "");
+            let mut server = Self::prepare(free_port(), max_payload, more);
             if server.try_restart() {
                 return server;
             }
@@ -218,7 +233,12 @@ impl NatsServer {
 
     /// Options of [`Self::client`].
     pub fn options(&self) -> NatsOptions {
-        NatsOptions { servers: vec![self.url()], cluster: ClusterName::default(), name: "test".to_owned() }
+        NatsOptions {
+            servers: vec![self.url()],
+            cluster: ClusterName::default(),
+            name: "test".to_owned(),
+            secret: None,
+        }
     }
 }
 
@@ -271,7 +291,7 @@ pub async fn get_piece(
 ///
 /// # Panics
 /// When the server does not take it.
-pub async fn raw_transfer_connection(address: SocketAddr, secret: &crate::ClusterSecret) -> TcpStream {
+pub async fn raw_transfer_connection(address: SocketAddr, secret: &ClusterSecret) -> TcpStream {
     let mut stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
     let instance = crate::contract::InstanceId::generate();
     crate::transfer::handshake::as_client(&mut stream, address, secret, instance)

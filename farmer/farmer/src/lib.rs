@@ -7,6 +7,7 @@ pub mod cli;
 pub mod export;
 pub mod logging;
 pub mod metrics;
+mod nats;
 #[cfg(not(test))]
 pub mod program;
 pub mod roles;

@@ -15,8 +15,8 @@ use crate::cli::{NatsArguments, UtilArguments, Utility};
 use crate::roles::Error;
 use crate::shutdown::Shutdown;
 use crate::status::BUILD;
-use cluster::contract::{ClusterName, InstanceId};
-use cluster::{ClusterClient, NatsOptions};
+use cluster::ClusterClient;
+use cluster::contract::InstanceId;
 use std::time::Duration;
 
 /// How long a utility waits for NATS: unlike a role, it has someone at the terminal.
@@ -48,10 +48,7 @@ pub async fn run(arguments: UtilArguments, shutdown: Shutdown) -> Result<(), Err
 /// # Errors
 /// When the servers cannot be used or reached.
 pub async fn connect(nats: &NatsArguments) -> Result<ClusterClient, Error> {
-    let cluster: ClusterName =
-        nats.cluster.parse().map_err(|error| Error::Config(format!("--cluster: {error}")))?;
-    let name = format!("util {} {BUILD}", InstanceId::generate());
-    let options = NatsOptions { servers: nats.nats_servers.clone(), cluster, name };
+    let options = nats.options(format!("util {} {BUILD}", InstanceId::generate()))?;
     match tokio::time::timeout(CONNECT_TIMEOUT, ClusterClient::connect(&options)).await {
         Ok(client) => Ok(client?),
         Err(_) => Err(Error::Unavailable(format!(

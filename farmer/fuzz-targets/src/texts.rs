@@ -86,6 +86,7 @@ pub(crate) fn inventory(bytes: &[u8]) -> bool {
             let around = Surroundings {
                 home: Some(PathBuf::from("/home/farmer")),
                 xdg_state_home: None,
+                xdg_cache_home: None,
                 inventory_directory: PathBuf::from("/home/farmer"),
             };
             let cluster = resolve(&inventory, &Overrides::default(), &around);

@@ -5,6 +5,7 @@
 //! a SCALE form derives it here and nowhere else, so a byte layout has one place to be wrong in.
 
 mod bytes;
+pub mod cluster_secret;
 
 pub mod blocks;
 pub mod checksum;

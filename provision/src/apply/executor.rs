@@ -14,6 +14,7 @@ use crate::layout::Layout;
 use crate::packages;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::render::RenderedFile;
+use crate::secret::{self, Secret};
 use crate::supervisor::{ProcessState, Reload, Supervisor};
 use crate::transport::{Command, Transport};
 use std::collections::BTreeSet;
@@ -347,7 +348,12 @@ impl<'a> Executor<'a> {
     }
 
     async fn write_file(&self, file: &RenderedFile) -> Result<Done> {
-        self.transport.write(&file.path, file.text.as_bytes(), file.mode).await?;
+        let filled = match secret::is_marked(&file.text) {
+            true => Some(Secret::of_host(&self.layout.secret(), self.transport).await?.fill(&file.text)),
+            false => None,
+        };
+        let text = filled.as_ref().unwrap_or(&file.text);
+        self.transport.write(&file.path, text.as_bytes(), file.mode).await?;
         Ok(Done::changed(""))
     }
 

@@ -1,10 +1,10 @@
 //! What a plan changes in files, line by line, without the secrets in them. Pure.
 
 use super::{Action, Plan};
-use crate::redact;
+use crate::{redact, secret};
 use serde::Serialize;
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices, group_diff_ops};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
@@ -91,8 +91,16 @@ fn of_file(
 pub fn unified(old: &str, new: &str) -> String {
     let (old_shown, new_shown) = (redact::text(old), redact::text(new));
     let lines = |text| -> Vec<&str> { str::split_inclusive(text, '\n').collect() };
-    let (old, new) = (lines(old), lines(new));
+    let (mut old, mut new) = (lines(old), lines(new));
     let (old_shown, new_shown) = (lines(&old_shown), lines(&new_shown));
+    // A line that gets its password on the host is the one that has it there.
+    let marked = new.iter().zip(&new_shown).filter(|(line, _)| secret::is_marked(line));
+    let marked: BTreeSet<&str> = marked.map(|(_, shown)| *shown).collect();
+    for (lines, shown) in [(&mut old, &old_shown), (&mut new, &new_shown)] {
+        for (line, shown) in lines.iter_mut().zip(shown).filter(|(_, shown)| marked.contains(**shown)) {
+            *line = *shown;
+        }
+    }
     let ops = if old.len() + new.len() > LINES_MAX {
         vec![DiffOp::Replace { old_index: 0, old_len: old.len(), new_index: 0, new_len: new.len() }]
     } else {

@@ -1,6 +1,7 @@
 //! Applied, applied again, changed, stopped, started.
 
 use crate::support::{Fixture, Kept, Served};
+use primitives::cluster_secret::{self, NatsUser};
 use provision::apply::{self, Options};
 use provision::events::Event;
 use std::process::Command;
@@ -16,6 +17,18 @@ async fn a_second_apply_changes_nothing() {
     assert_eq!(status.hosts[0].roles.len(), 8);
     assert_eq!(status.cluster.solutions.accepted, 2);
     assert_eq!(status.cluster.solutions.rejected["OutsideRange"], 1);
+
+    // The password of NATS follows from the secret and stands in no plan.
+    let path = fixture.layout().nats_conf();
+    let configuration = std::fs::read_to_string(&path).unwrap();
+    let secret = std::fs::read(fixture.layout().secret()).unwrap();
+    let password = NatsUser::Client.password(&cluster_secret::key(&secret));
+    assert!(configuration.contains(&password) && !provision::secret::is_marked(&configuration));
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777,
+        0o600
+    );
+    assert!(!format!("{first:?}").contains(&password));
 
     let before = fixture.pids().await;
     let second = fixture.apply().await.unwrap();
@@ -181,6 +194,13 @@ async fn a_network_has_its_own_node() {
     apply(&cluster).await.unwrap();
     let status = provision::status::status(&cluster, &apply::connect(&cluster, 1).await, 1).await;
     assert!(status.healthy(), "{status:?}");
+    let told = &status.cluster;
+    assert_eq!(
+        (told.segments, told.slots_seen, told.solutions.accepted),
+        (5, 9, 2),
+        "as its controller says"
+    );
+    assert_eq!(told.solutions.rejected["by the node"], 1);
     let node = &status.hosts[0].roles[1];
     assert_eq!((node.program.as_str(), node.counters["best_block"]), ("autonomys-node", 4_100_000));
     let log = std::fs::read_to_string(fixture.layout().log("autonomys-node")).unwrap();

@@ -44,7 +44,7 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     } else if request.contains("system_version") {
         r#"{"jsonrpc":"2.0","id":1,"result":"0.0.0-stub"}"#
     } else {
-        r#"{"role":"stub","version":"0.0.0-stub","state":"ready","uptime_s":1,"counters":{"sectors_plotted":4,"pieces_cached":256}}"#
+        r#"{"role":"stub","version":"0.0.0-stub","state":"ready","uptime_s":1,"counters":{"segments":5,"slots_seen":9,"solutions_sent":3,"solutions_accepted":2,"node_solutions_rejected":1,"sectors_plotted":4,"pieces_cached":256}}"#
     };
     write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())
 }

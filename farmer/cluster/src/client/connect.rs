@@ -4,7 +4,9 @@ use super::ClusterClient;
 use crate::backoff::Backoff;
 use crate::contract::{ClusterName, MIN_MAX_PAYLOAD};
 use crate::error::ClientError;
-use async_nats::{ConnectOptions, Event, ServerAddr, ServerInfo};
+use crate::secret::ClusterSecret;
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr, ServerInfo};
+use primitives::cluster_secret::NatsUser;
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -40,6 +42,8 @@ pub struct NatsOptions {
     pub cluster: ClusterName,
     /// How the connection is called in the server's lists, and by peers of other versions: role, instance, build.
     pub name: String,
+    /// The cluster's secret, where it is known: the password follows from it. A server that asks for none does not mind.
+    pub secret: Option<ClusterSecret>,
 }
 
 /// Parses the list and drops what is there twice.
@@ -86,10 +90,24 @@ fn check_max_payload(info: &ServerInfo) -> Result<(), ClientError> {
     Ok(())
 }
 
-fn connect_options(name: &str, servers: usize, state: watch::Sender<ConnectionState>) -> ConnectOptions {
+fn connect_options(
+    options: &NatsOptions,
+    servers: &[ServerAddr],
+    state: watch::Sender<ConnectionState>,
+) -> ConnectOptions {
+    // A user that stands in the servers' URLs is meant.
+    let given = servers.iter().any(|server| server.username().is_some());
+    let password = options.secret.as_ref().filter(|_| !given).map(ClusterSecret::nats_password);
+    let servers = servers.len();
     let connect_timeout = if servers > 1 { CONNECT_TIMEOUT_OF_SEVERAL } else { CONNECT_TIMEOUT };
-    ConnectOptions::new()
-        .name(name)
+    let connecting = match password {
+        Some(password) => {
+            ConnectOptions::with_user_and_password(NatsUser::Client.name().to_owned(), password)
+        }
+        None => ConnectOptions::new(),
+    };
+    connecting
+        .name(&options.name)
         .ping_interval(PING_INTERVAL)
         .connection_timeout(connect_timeout)
         .subscription_capacity(SUBSCRIPTION_CAPACITY)
@@ -138,7 +156,7 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<ClusterClient, Clie
     let mut last_said: Option<Instant> = None;
     loop {
         let (sender, state) = watch::channel(ConnectionState::Disconnected);
-        match connect_options(&options.name, servers.len(), sender).connect(&servers[..]).await {
+        match connect_options(options, &servers, sender).connect(&servers[..]).await {
             Ok(nats) => {
                 let info = nats.server_info();
                 check_max_payload(&info)?;
@@ -157,10 +175,14 @@ pub(super) async fn connect(options: &NatsOptions) -> Result<ClusterClient, Clie
             Err(error) => {
                 if last_said.is_none_or(|said| said.elapsed() >= REMINDER_INTERVAL) {
                     last_said = Some(Instant::now());
-                    tracing::warn!(
-                        servers = addresses.join(","), %error,
-                        "no NATS server can be reached; waiting for one",
-                    );
+                    let what = match error.kind() {
+                        ConnectErrorKind::AuthorizationViolation => {
+                            "NATS asks for the password of another cluster secret: give its file with \
+                             --cluster-secret-file; trying on"
+                        }
+                        _ => "no NATS server can be reached; waiting for one",
+                    };
+                    tracing::warn!(servers = addresses.join(","), %error, "{what}");
                 }
                 backoff.wait().await;
             }

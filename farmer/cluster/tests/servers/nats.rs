@@ -2,7 +2,7 @@
 
 use cluster::contract::*;
 use cluster::testing::NatsServer;
-use cluster::{ClientError, ClusterClient, ConnectionState, NatsOptions};
+use cluster::{ClientError, ClusterClient, ClusterSecret, ConnectionState, NatsOptions};
 use primitives::{Blake3Hash, PieceIndex, SegmentIndex, SlotInfo};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -401,4 +401,24 @@ async fn builds_that_do_not_understand_each_other_are_named() {
         () = telling => None,
     };
     assert_eq!(heard.unwrap().slot.slot_number, 8);
+}
+
+#[tokio::test]
+async fn only_members_who_know_the_secret_get_in() {
+    let secret = ClusterSecret::from_bytes(b"correct horse battery");
+    let server = NatsServer::start_with_password(&secret);
+    let connect = async |secret: Option<ClusterSecret>| {
+        let options = NatsOptions { secret, ..server.options() };
+        timeout(Duration::from_secs(3), ClusterClient::connect(&options)).await
+    };
+    let client = connect(Some(secret)).await.expect("let in at once").unwrap();
+    client.shared_secret().await;
+    for other in [None, Some(ClusterSecret::from_bytes(b"another horse battery"))] {
+        assert!(connect(other).await.is_err(), "it waits for a server that lets it in");
+    }
+    // A server that asks for no password does not mind one.
+    let open = NatsServer::start();
+    let options =
+        NatsOptions { secret: Some(ClusterSecret::from_bytes(b"any secret at all")), ..open.options() };
+    ClusterClient::connect(&options).await.unwrap();
 }

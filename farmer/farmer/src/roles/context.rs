@@ -18,10 +18,9 @@ use archiving::{Kzg, Srs, SrsKind};
 use cluster::client::{ConnectionState, Serving};
 use cluster::contract::member::MAX_COUNTERS;
 use cluster::contract::{
-    ClusterName, Counter, IdentifyRequest, InstanceId, MemberState, MemberStatus, Role, StatusRequest,
-    TcpAddress, clip,
+    Counter, IdentifyRequest, InstanceId, MemberState, MemberStatus, Role, StatusRequest, TcpAddress, clip,
 };
-use cluster::{ClientError, ClusterClient, NatsOptions};
+use cluster::{ClientError, ClusterClient};
 use parking_lot::Mutex;
 use primitives::Blake3Hash;
 use primitives::rpc::GenesisHash;
@@ -125,12 +124,8 @@ impl RoleContext {
     /// # Errors
     /// When the servers or the cluster's name cannot be used, or on shutdown.
     pub async fn connect(&self) -> Result<ClusterClient, Error> {
-        let NatsArguments { nats_servers, cluster, .. } = &self.shared.nats;
-        let cluster: ClusterName =
-            cluster.parse().map_err(|error| Error::Config(format!("--cluster: {error}")))?;
-        let name = format!("{} {} {BUILD}", self.role, self.instance);
-        let options = NatsOptions { servers: nats_servers.clone(), cluster, name };
-        self.status.set(State::Waiting(format!("a NATS server ({})", nats_servers.join(", "))));
+        let options = self.shared.nats.options(format!("{} {} {BUILD}", self.role, self.instance))?;
+        self.status.set(State::Waiting(format!("a NATS server ({})", options.servers.join(", "))));
         let client = self.unless_stopped(ClusterClient::connect(&options)).await??;
         *self.nats.lock() = Some(client.watch_state());
         self.answer_for_itself(&client).await?;

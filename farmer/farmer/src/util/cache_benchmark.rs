@@ -154,9 +154,8 @@ fn sources(
 
 /// The secret that caches want to see proved.
 async fn secret(nats: &NatsArguments, client: &ClusterClient) -> Result<ClusterSecret, Error> {
-    if let Some(path) = &nats.cluster_secret_file {
-        let secret = ClusterSecret::from_file(path);
-        return secret.map_err(|error| Error::Config(format!("--cluster-secret-file: {error}")));
+    if let Some(secret) = nats.secret()? {
+        return Ok(secret);
     }
     let secret = tokio::time::timeout(SECRET_TIMEOUT, client.shared_secret()).await;
     secret.map_err(|_| {

@@ -452,7 +452,8 @@ impl Fleet {
     /// A connection to the cluster.
     pub async fn client(&self) -> ClusterClient {
         let servers = (1..=3).map(|host| format!("nats://{}:4222", Network::address(host))).collect();
-        let options = NatsOptions { servers, cluster: ClusterName::default(), name: "drills".to_owned() };
+        let options =
+            NatsOptions { servers, cluster: ClusterName::default(), name: "drills".to_owned(), secret: None };
         ClusterClient::connect(&options).await.unwrap()
     }
 

@@ -5,7 +5,7 @@ use crate::roles::{Error, RoleContext};
 use crate::status::BUILD;
 use cluster::membership::HeldItems;
 use cluster::transfer::Credentials;
-use cluster::{ClusterClient, ClusterSecret, MemberInfo, Members, Membership};
+use cluster::{ClusterClient, MemberInfo, Members, Membership};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,9 +22,8 @@ impl RoleContext {
     /// When a file cannot be used; on shutdown.
     pub async fn credentials(&self, client: &ClusterClient) -> Result<Credentials, Error> {
         let tls = load_tls(&self.shared.nats.tls)?;
-        let secret = match &self.shared.nats.cluster_secret_file {
-            Some(path) => ClusterSecret::from_file(path)
-                .map_err(|error| Error::Config(format!("--cluster-secret-file: {error}")))?,
+        let secret = match self.shared.nats.secret()? {
+            Some(secret) => secret,
             None => self.unless_stopped(client.shared_secret()).await?,
         };
         Ok(Credentials { secret, tls })
