@@ -44,10 +44,7 @@ async fn fleet_is_applied_from_bare_hosts_and_then_left_alone() {
     assert!(!format!("{told:?}").contains(std::str::from_utf8(&secret).unwrap()));
     // The three servers are one cluster: each has routes to the other two.
     let conf = String::from_utf8(fleet.read(2, "/var/lib/autonomys/guide/etc/nats-server.conf")).unwrap();
-    assert!(
-        conf.contains("server_name: \"guide-node-2\"") && conf.contains("@192.168.1.3:4248"),
-        "{conf}"
-    );
+    assert!(conf.contains("server_name: \"guide-node-2\"") && conf.contains("@192.168.1.3:4248"), "{conf}");
 
     let before = fleet.pids().await;
     let (again, _) = fleet.apply().await;

@@ -377,19 +377,29 @@ impl supervisord::Machine for Machine {
 
 /// The address in a URL.
 fn address(url: &str) -> Option<SocketAddr> {
-    url.rsplit('/').next()?.parse().ok()
+    url.rsplit(['/', '@']).next()?.parse().ok()
 }
 
 /// What a nats-server reads in its file.
 fn nats(text: &str) -> Option<Nats> {
     let quoted = |line: &str| Some(line.split('"').nth(1)?.to_string());
     let (mut name, mut listen, mut monitor, mut cluster, mut routes) = (None, None, None, None, Vec::new());
-    let mut block = "";
+    // A password that was not filled in is everybody's.
+    if crate::secret::is_marked(text) {
+        return None;
+    }
+    // Blocks that are open, the innermost last.
+    let mut blocks: Vec<&str> = Vec::new();
     for line in text.lines().map(str::trim) {
-        match (block, line.split([':', ' ', '{']).next().unwrap_or_default()) {
-            (_, "}") => block = "",
-            ("", "cluster") => block = "cluster",
-            ("", "jetstream") => block = "jetstream",
+        let word = line.split([':', ' ', '{']).next().unwrap_or_default();
+        if line.ends_with('{') {
+            blocks.push(word);
+            continue;
+        }
+        match (blocks.last().copied().unwrap_or_default(), word) {
+            (_, "}") => {
+                blocks.pop();
+            }
             ("", "server_name") => name = quoted(line),
             ("", "listen") => listen = quoted(line),
             ("", "http") => monitor = quoted(line),
