@@ -1,0 +1,3 @@
+# The NixOS VM tests by name, one behaviour a file. None yet.
+{ ... }:
+{ }
