@@ -184,3 +184,65 @@ fn a_plot_server_of_nixos_is_placed_at_its_card() {
     std::fs::write(directory.path().join("sys/bus/pci/devices/0000:81:00.0/numa_node"), "-1\n").unwrap();
     assert_eq!(place("2", "0,1,2"), "plots");
 }
+
+/// A `curl` that fails so many times, says `answer` so many times, and then `at_last`.
+fn curl(directory: &Path, failures: u32, answer: &str, at_last: &str) {
+    let script = format!(
+        "#!/bin/sh\necho x >> {0}/calls\nn=$(wc -l < {0}/calls)\n[ $n -gt {failures} ] || {{ echo refused >&2; exit 7; }}\n\
+         if [ $n -gt $(({failures} + 2)) ]; then echo '{at_last}'; else echo '{answer}'; fi\n",
+        directory.display()
+    );
+    let _ = std::fs::remove_file(directory.join("calls"));
+    std::fs::write(directory.join("curl"), script).unwrap();
+    std::fs::set_permissions(directory.join("curl"), std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_gate_of_nixos_opens_when_the_program_is_ready() {
+    let directory = tempfile::tempdir().unwrap();
+    let gate = |seconds: &str, kind: &str| {
+        let mut bash = Command::new("bash");
+        // As writeShellApplication calls it.
+        bash.args(["-o", "errexit", "-o", "nounset", "-o", "pipefail"])
+            .arg(root().join("nix/modules/ready.sh"));
+        bash.args([seconds, kind, "127.0.0.1:1"]);
+        let path = std::env::var("PATH").unwrap();
+        let output = bash.env("PATH", format!("{}:{path}", directory.path().display())).output().unwrap();
+        let calls =
+            std::fs::read_to_string(directory.path().join("calls")).unwrap_or_default().lines().count();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap(), calls)
+    };
+    curl(directory.path(), 2, "", "");
+    assert_eq!(gate("20", "role"), (Some(0), String::new(), 3));
+    curl(directory.path(), 0, r#"{"result":{"syncing":true}}"#, r#"{"result":{"syncing":false}}"#);
+    assert_eq!(gate("20", "node"), (Some(0), String::new(), 3));
+    curl(directory.path(), 1000, "", "");
+    let (status, said, _) = gate("0", "nats");
+    assert_eq!((status, said.trim()), (Some(1), "nats at 127.0.0.1:1 was not ready within 0 s: refused"));
+    let (status, said, _) = gate("0", "rolle");
+    assert_eq!(status, Some(2), "{said}");
+}
+
+#[test]
+fn a_farm_of_nixos_is_not_made_where_its_disk_should_be() {
+    let directory = tempfile::tempdir().unwrap();
+    let (disk, own) = (directory.path().join("disk"), directory.path().join("own/store"));
+    let give = || {
+        let mut bash = Command::new("bash");
+        bash.arg(root().join("nix/modules/directories.sh"));
+        // Its own ids: whoever runs the tests may give what is theirs to themselves.
+        let id = |flag| {
+            let output = Command::new("id").arg(flag).output().unwrap();
+            String::from_utf8(output.stdout).unwrap().trim().to_string()
+        };
+        bash.args([id("-u"), id("-g")]).arg("--make").arg(&own).arg("--existing").arg(&disk).output().unwrap()
+    };
+    let refused = give();
+    assert!(String::from_utf8(refused.stderr).unwrap().contains("is not there: mount its disk"));
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(!disk.exists());
+    std::fs::create_dir(&disk).unwrap();
+    assert!(give().status.success());
+    assert_eq!(disk.metadata().unwrap().permissions().mode() & 0o777, 0o750);
+    assert!(own.is_dir());
+}

@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod drills;
+mod nix;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -49,6 +50,8 @@ enum Task {
     },
     /// Bring the pages of docs/book up to date that are written from the code
     Docs,
+    /// Check the Nix files as far as that goes without GitHub and a binary cache; sets up Nix under target/tools where there is none
+    NixCheck,
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench(&options),
         Task::Drills { names } => drills(&names),
         Task::Docs => docs(),
+        Task::NixCheck => nix::check(&root()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
