@@ -6,7 +6,11 @@ let
   cfg = config.services.autonomys.cluster;
   pure = import ../lib;
   settings = pure.cluster {
-    document = builtins.fromJSON (builtins.readFile cfg.inventory);
+    document =
+      if builtins.isAttrs cfg.inventory then
+        cfg.inventory
+      else
+        builtins.fromJSON (builtins.readFile cfg.inventory);
     hostName = cfg.host;
   };
   # The settings of a service that this host has. Which ones there are must not depend on the inventory: the module system asks for
@@ -30,9 +34,9 @@ in
   options.services.autonomys.cluster = {
     enable = mkEnableOption "this host's part of an Autonomys farming cluster";
     inventory = mkOption {
-      type = types.path;
+      type = types.either types.path (types.attrsOf types.raw);
       example = "./cluster.json";
-      description = "What `provision resolve INVENTORY` printed. It holds no secret.";
+      description = "File of what `provision resolve INVENTORY` printed, or that itself. It holds no secret.";
     };
     host = mkOption {
       type = types.str;
@@ -103,11 +107,5 @@ in
         port = mkIf (settings.exporter != null) settings.exporter;
       };
     };
-    assertions = [
-      {
-        assertion = builtins.pathExists cfg.inventory;
-        message = "services.autonomys.cluster.inventory: ${toString cfg.inventory} is not there";
-      }
-    ];
   };
 }

@@ -21,14 +21,13 @@ let
   fails =
     settings: !(builtins.tryEval (builtins.deepSeq (hostOf settings).system.build.toplevel.outPath true)).success;
 
-  document = case: builtins.toFile "cluster.json" (builtins.toJSON case.document);
   ofCase =
     case:
     hostOf {
       networking.hostName = case.hostName;
       services.autonomys.cluster = {
         enable = true;
-        inventory = document case;
+        inventory = case.document;
       };
     };
   isRole = name: lib.hasPrefix "autonomys-" name && !lib.hasInfix "-ready" name;
@@ -72,6 +71,13 @@ let
   node = ofCase cases."guide/node-2";
   service = name: node.systemd.services.${name};
   plotter = ofCase cases."by-hand/plotter-1";
+  fromFile = hostOf {
+    services.autonomys.cluster = {
+      enable = true;
+      host = "node-2";
+      inventory = builtins.toFile "cluster.json" (builtins.toJSON cases."guide/node-2".document);
+    };
+  };
   farm = {
     services.autonomys.plot-client = {
       enable = true;
@@ -88,6 +94,7 @@ in
 check (
   caseTests
   // {
+    "an inventory in a file is the same" = is (units fromFile) (units node);
     "nothing is enabled by itself" = is (units (hostOf { })) [ ];
     "a controller waits for the gates of what starts before it" =
       is (service "autonomys-controller").after

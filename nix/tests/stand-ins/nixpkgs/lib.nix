@@ -45,6 +45,15 @@ let
       separator: make: values:
       builtins.concatStringsSep separator (map make values);
     hasPrefix = prefix: text: builtins.substring 0 (builtins.stringLength prefix) text == prefix;
+    hasSuffix =
+      suffix: text:
+      let
+        start = builtins.stringLength text - builtins.stringLength suffix;
+      in
+      start >= 0 && builtins.substring start (-1) text == suffix;
+    removeSuffix =
+      suffix: text:
+      builtins.substring 0 (builtins.stringLength text - builtins.stringLength suffix) text;
     hasInfix = infix: text: builtins.length (builtins.split infix text) > 1;
     getName = package: package.pname or (builtins.parseDrvName package.name).name;
     getExe = package: "${package}/bin/${package.meta.mainProgram or (lib.getName package)}";

@@ -164,6 +164,12 @@ in
     enum = values: one "one of ${builtins.toJSON values}" (value: builtins.elem value values);
     raw = lib.types.custom "anything" (_: builtins.head);
     lines = lib.types.custom "lines" (_: builtins.concatStringsSep "\n");
+    either =
+      first: second:
+      lib.types.custom "${first.name} or ${second.name}" (
+        path: values:
+        if builtins.isAttrs (builtins.head values) then second.merge path values else first.merge path values
+      );
     nullOr =
       type:
       lib.types.custom "null or ${type.name}" (

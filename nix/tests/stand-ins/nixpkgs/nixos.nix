@@ -25,6 +25,7 @@ let
       boot = open;
       environment = {
         systemPackages = list;
+        variables = open;
         etc = open;
       };
       fileSystems = open;
