@@ -13,6 +13,7 @@ in
   shared = import ./shared.nix;
   natsConf = import ./nats-conf.nix;
   inherit (import ./address.nix) withPort;
+  execWord = import ./exec-word.nix;
   cpuList = import ./cpu-list.nix;
   sbom = import ./sbom.nix;
 }

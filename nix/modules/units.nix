@@ -189,7 +189,7 @@ let
           ExecStartPre = lib.optional (owned != [ ])
             "+${lib.getExe directoriesScript} ${name} autonomys ${builtins.concatStringsSep " " owned}";
           ExecStart = builtins.concatStringsSep " " (
-            lib.optional (unit.placedAtStart != null) unit.placedAtStart ++ [ unit.program ] ++ unit.command
+            lib.optional (unit.placedAtStart != null) unit.placedAtStart ++ [ unit.program ] ++ map pure.execWord unit.command
           );
           LoadCredential =
             lib.optional (unit.needsSecret && cfg.secretFile != null) "cluster-secret:${cfg.secretFile}"

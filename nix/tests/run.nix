@@ -110,6 +110,14 @@ check (
       (pure.withPort "10.0.0.1" 1)
       (pure.withPort "fd00::3" 1)
     ] [ "10.0.0.1:1" "[fd00::3]:1" ];
+    "words that systemd would read otherwise" = is (map pure.execWord [
+      "path=/mnt/a,sectors=1"
+      "path=/mnt/100%full"
+      "two words"
+      "$HOME"
+      "%d/cluster-secret"
+      ""
+    ]) [ "path=/mnt/a,sectors=1" "path=/mnt/100%%full" "\"two words\"" "$$HOME" "%d/cluster-secret" "\"\"" ];
     "a compiler that is new enough" = is [
       (pure.toolchain.assertRustc "1.91.0" "1.91")
       (pure.toolchain.assertRustc "1.100.0" "1.91")
