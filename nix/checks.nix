@@ -7,17 +7,17 @@ let
   over =
     name: tools: command:
     pkgs.runCommand "autonomys-${name}" { nativeBuildInputs = tools; } ''
-      cd ${sources.root}
+      cd ${sources.test}
       ${command}
       touch $out
     '';
 in
 {
   nix-units = pkgs.writeText "autonomys-nix-units" units;
-  nix-format = over "nix-format" [ pkgs.nixfmt ] "nixfmt --check flake.nix $(find nix vm-tests -name '*.nix')";
+  nix-format = over "nix-format" [ pkgs.nixfmt ] "nixfmt --check $(find nix vm-tests -name '*.nix')";
   nix-lint = over "nix-lint" [
     pkgs.statix
     pkgs.deadnix
-  ] "statix check nix && statix check vm-tests && deadnix --fail flake.nix nix vm-tests";
-  shell-scripts = over "shell-scripts" [ pkgs.shellcheck ] "shellcheck nix/modules/*.sh";
+  ] "statix check nix && statix check vm-tests && deadnix --fail nix vm-tests";
+  shell-scripts = over "shell-scripts" [ pkgs.shellcheck ] "shellcheck --shell=bash nix/modules/*.sh .github/workflows/*.sh";
 }

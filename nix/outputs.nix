@@ -46,7 +46,7 @@ in
     // lib.optionalAttrs (isFirst pkgs) (
       import ../vm-tests {
         inherit pkgs;
-        module = self.nixosModules.default;
+        module = self.nixosModules.services;
       }
     )
   );

@@ -14,7 +14,6 @@ in
     nodeRpcUrl = mkOption {
       type = types.str;
       default = "ws://${withPort shared.node.address shared.node.rpcPort}";
-      defaultText = "the node of this host";
       description = "WebSocket address of a node that allows unsafe RPC to this host.";
     };
     basePath = mkOption {

@@ -1,4 +1,5 @@
-# The NixOS modules: `default` imports them all, and none does anything until it is enabled.
+# The NixOS modules: `services` are all of them, and none does anything until it is enabled; `default` has the packages with them. Whoever
+# makes the package set himself, as the VM tests do, gives it the overlay and takes `services`.
 { overlay }:
 let
   files = {
@@ -16,9 +17,10 @@ let
     cluster = ./cluster.nix;
   };
 in
-{
+rec {
+  services.imports = builtins.attrValues files;
   default = {
-    imports = builtins.attrValues files;
+    imports = [ services ];
     nixpkgs.overlays = [ overlay ];
   };
 }

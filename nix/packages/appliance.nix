@@ -22,7 +22,7 @@ in
   inherit appliance;
 
   # Unpacked at the root of any Linux with `tar -C / -xf`: the closure has its place below /nix/store, and
-  # /opt/autonomys/bin leads there. The same bytes for the same commit.
+  # /opt/autonomys/bin leads there. The same bytes for the same commit. (S: what a link leads to stays as it is.)
   appliance-archive =
     pkgs.runCommand "autonomys-appliance.tar.zst"
       {
@@ -33,7 +33,7 @@ in
         mkdir -p opt/autonomys
         ln -s ${appliance}/bin opt/autonomys/bin
         tar --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --hard-dereference \
-          --absolute-names --transform='s,^/,,' \
+          --absolute-names --transform='s,^/,,S' \
           -cf - opt $(sort "$closure/store-paths") | zstd -19 -T1 -o $out
       '';
 }

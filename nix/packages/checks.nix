@@ -17,7 +17,8 @@ in
   clippy = craneLib.cargoClippy (
     tested
     // {
-      cargoClippyExtraArgs = "--release --all-targets -- -D warnings";
+      # The profile is crane's to name: release.
+      cargoClippyExtraArgs = "--all-targets -- -D warnings";
     }
   );
 
@@ -40,7 +41,7 @@ in
     tested
     // {
       inherit cargoArtifacts;
-      cargoNextestExtraArgs = "--release -E 'test(/(^|::)vectors_/) - test(/(^|::)vectors_live_/)'";
+      cargoNextestExtraArgs = "-E 'test(/(^|::)vectors_/) - test(/(^|::)vectors_live_/)'";
     }
   );
 }

@@ -31,6 +31,7 @@ in
       code
       ++ [
         (root + "/.config")
+        (root + "/.github")
         (root + "/clippy.toml")
         (root + "/rustfmt.toml")
         (root + "/docs")

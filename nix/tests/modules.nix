@@ -9,7 +9,7 @@ let
 
   hostOf =
     settings:
-    (lib.nixosSystem {
+    (import ./stand-ins/nixpkgs/nixos-system.nix {
       system = "x86_64-linux";
       modules = [
         modules.default

@@ -44,7 +44,7 @@ fn every_scenario_of_the_vm_tests_has_tests_without_nix() {
         let text = std::fs::read_to_string(directory.join(format!("scenarios/{name}.json"))).unwrap();
         let scenario: Value = serde_json::from_str(&text).unwrap();
         let keys: BTreeSet<_> = scenario.as_object().unwrap().keys().map(String::as_str).collect();
-        let known = BTreeSet::from(["behaviour", "gap", "holds", "without_nix"]);
+        let known = BTreeSet::from(["behaviour", "gap", "holds", "in_a_container", "without_nix"]);
         assert!(keys.is_subset(&known), "{name}: {keys:?}");
         let texts = |key: &str| -> Vec<String> {
             scenario[key].as_array().unwrap().iter().map(|text| text.as_str().unwrap().to_string()).collect()

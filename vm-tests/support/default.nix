@@ -6,11 +6,8 @@
 }:
 let
   inherit (pkgs.autonomys.packages) autonomys-farmer provision;
-  # A key pair of the tests alone, made when they are built.
-  keys = pkgs.runCommand "autonomys-vm-test-keys" { nativeBuildInputs = [ pkgs.openssh ]; } ''
-    mkdir $out
-    ssh-keygen -q -t ed25519 -N "" -C test -f $out/key
-  '';
+  # nixpkgs' key pair for tests, which everybody knows.
+  keys = import (pkgs.path + "/nixos/tests/ssh-keys.nix") pkgs;
   machine = {
     virtualisation = {
       memorySize = 3072;
@@ -113,7 +110,7 @@ in
     {
       imports = [ machine ];
       services.openssh.enable = true;
-      users.users.root.openssh.authorizedKeys.keyFiles = [ "${keys}/key.pub" ];
+      users.users.root.openssh.authorizedKeys.keys = [ keys.snakeOilEd25519PublicKey ];
       environment.systemPackages = [
         pkgs.python3
         pkgs.nats-server
@@ -128,13 +125,12 @@ in
     settings:
     let
       inherit
-        (lib.nixosSystem {
-          inherit (pkgs.stdenv.hostPlatform) system;
-          modules = [
+        (pkgs.nixos {
+          imports = [
             module
             settings
-            { system.stateVersion = "26.05"; }
           ];
+          system.stateVersion = "26.05";
         })
         config
         ;
@@ -161,7 +157,7 @@ in
       # ssh wants a key that nobody else reads.
       systemd.tmpfiles.rules = [
         "d /root/.ssh 0700 root root -"
-        "C /root/.ssh/id_ed25519 0600 root root - ${keys}/key"
+        "C /root/.ssh/id_ed25519 0600 root root - ${keys.snakeOilEd25519PrivateKey}"
       ];
     };
 }

@@ -52,6 +52,13 @@ enum Task {
     Docs,
     /// Check the Nix files as far as that goes without GitHub and a binary cache; sets up Nix under target/tools where there is none
     NixCheck,
+    /// Run the units that the NixOS modules make for one host under a systemd in a container, to accepted solutions and through a
+    /// power cut; root, and some five minutes
+    NixFarm {
+        /// Directory with autonomys-farmer and autonomys-dev-node, instead of building them
+        #[arg(long, value_name = "DIR")]
+        binaries: Option<PathBuf>,
+    },
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -66,6 +73,7 @@ fn main() -> ExitCode {
         Task::Drills { names } => drills(&names),
         Task::Docs => docs(),
         Task::NixCheck => nix::check(&root()),
+        Task::NixFarm { binaries } => nix_farm(binaries.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -290,6 +298,17 @@ fn bench(options: &bench::Bench) -> Result<()> {
     build.args(["build", "--release", "--locked", "-p", "bench", "--bin", "autonomys-bench"]);
     run(build)?;
     bench::run(&root(), options)
+}
+
+fn nix_farm(binaries: Option<&Path>) -> Result<()> {
+    let nats_server = tools()?.join("bin/nats-server");
+    let Some(binaries) = binaries else {
+        let mut build = cargo();
+        build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "--bins"]);
+        run(build)?;
+        return nix::farm::run(&root(), &root().join("target/release"), &nats_server);
+    };
+    nix::farm::run(&root(), binaries, &nats_server)
 }
 
 fn drills(names: &[String]) -> Result<()> {

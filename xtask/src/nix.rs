@@ -3,6 +3,8 @@
 //! Nix comes from the machine, or from Debian's archive into a directory of `target/tools` that bubblewrap enters. Each step says what
 //! it looked at and what it did not.
 
+mod container;
+pub(crate) mod farm;
 mod tools;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -55,27 +57,28 @@ pub(crate) fn check(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Copies what git tracks, or would, to a directory that holds nothing else: a flake of a path is copied whole.
+/// Copies the tree, without what was built, to a directory that holds nothing else: a flake of a path is copied whole.
 fn stage(root: &Path) -> Result<PathBuf> {
     let to = root.join("target/tools/nix-check/src");
-    if to.exists() {
-        std::fs::remove_dir_all(&to).with_context(|| format!("cannot empty {}", to.display()))?;
-    }
-    let mut git = Command::new("git");
-    git.args(["ls-files", "--cached", "--others", "--exclude-standard", "-z"]).current_dir(root);
-    let listed = said(&mut git)?;
-    for name in listed.split('\0').filter(|name| !name.is_empty()) {
-        let from = root.join(name);
-        // Deleted and not committed yet; a directory of somebody else's repository.
-        if !from.is_file() {
-            continue;
-        }
-        let target = to.join(name);
-        let parent = target.parent().unwrap_or(&to);
-        std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        std::fs::copy(&from, &target).with_context(|| format!("cannot copy {}", from.display()))?;
-    }
+    tools::remove(&to)?;
+    copy(root, &to)?;
     Ok(to)
+}
+
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    std::fs::create_dir_all(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in std::fs::read_dir(from).with_context(|| format!("cannot list {}", from.display()))? {
+        let entry = entry?;
+        let (kind, name) = (entry.file_type()?, entry.file_name());
+        let target = to.join(&name);
+        if kind.is_file() {
+            std::fs::copy(entry.path(), &target)
+                .with_context(|| format!("cannot copy {}", entry.path().display()))?;
+        } else if kind.is_dir() && name != "target" && name != ".git" {
+            copy(&entry.path(), &target)?;
+        }
+    }
+    Ok(())
 }
 
 /// Every Nix file, relative to the sources.
@@ -105,16 +108,21 @@ fn parse(nix: &Nix, files: &[String]) -> Result<String> {
 }
 
 fn scripts(sources: &Path) -> Result<String> {
-    let mut count = 0;
+    let mut scripts = Vec::new();
     for entry in std::fs::read_dir(sources.join("nix/modules"))? {
         let path = entry?.path();
         if path.extension().is_some_and(|extension| extension == "sh") {
             said(Command::new("bash").arg("-n").arg(&path))?;
-            count += 1;
+            scripts.push(path);
         }
     }
-    ensure!(count > 0, "there is no script below nix/modules");
-    Ok(format!("{count} scripts parse (not checked: shellcheck)"))
+    ensure!(!scripts.is_empty(), "there is no script below nix/modules");
+    let count = scripts.len();
+    if Command::new("shellcheck").arg("--version").output().is_err() {
+        return Ok(format!("{count} scripts parse (not checked: shellcheck, which is not installed)"));
+    }
+    said(Command::new("shellcheck").arg("--shell=bash").args(&scripts))?;
+    Ok(format!("shellcheck finds nothing in {count} scripts"))
 }
 
 /// Whether Nix takes the lock file as it is, and what it pins.
@@ -181,7 +189,10 @@ fn said(command: &mut Command) -> Result<String> {
 fn run(command: &mut Command) -> Result<Output> {
     let output = command.output().with_context(|| format!("cannot run {}", crate::display(command)))?;
     if !output.status.success() {
-        bail!("{}: {}\n{}", crate::display(command), output.status, text(&output.stderr).trim());
+        let shown = crate::display(command);
+        // Not how the root of Nix is entered.
+        let shown = shown.rsplit_once("--chdir /src ").map_or(&*shown, |(_, shown)| shown);
+        bail!("{shown}: {}\n{}", output.status, text(&output.stderr).trim());
     }
     Ok(output)
 }

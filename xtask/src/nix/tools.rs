@@ -47,10 +47,7 @@ impl Nix {
             set_up(&root).context("there is no nix in PATH, and Debian's cannot be set up")?;
         }
         // The store holds what former runs evaluated.
-        let store = root.join("nix");
-        if store.exists() {
-            std::fs::remove_dir_all(&store).with_context(|| format!("cannot empty {}", store.display()))?;
-        }
+        remove(&root.join("nix"))?;
         nix.version().context("Debian's nix does not run in bubblewrap")?;
         Ok(nix)
     }
@@ -98,26 +95,10 @@ impl Nix {
 
 /// Unpacks Nix and what it needs. Nothing of it is configured: no program of it but Nix is run.
 fn set_up(root: &Path) -> Result<()> {
-    let id = said(Command::new("id").arg("-u"))?;
-    ensure!(
-        id.trim() == "0",
-        "only root may run debootstrap; install nix (https://nixos.org/download) or run as root"
-    );
+    ensure_root("install nix (https://nixos.org/download)")?;
     install(&[("debootstrap", "debootstrap"), ("bubblewrap", "bwrap")])?;
-    if root.exists() {
-        std::fs::remove_dir_all(root).with_context(|| format!("cannot empty {}", root.display()))?;
-    }
-    let parent = root.parent().context("target/tools has a parent")?;
-    std::fs::create_dir_all(parent)?;
     eprintln!("Setting up Nix from Debian {SUITE} under target/tools (once, about 40 s)");
-    let mut debootstrap = Command::new("debootstrap");
-    debootstrap.args(["--foreign", "--variant=minbase", "--include=nix-bin", SUITE]).arg(root).arg(MIRROR);
-    let made = debootstrap.output().context("cannot run debootstrap")?;
-    if !made.status.success() {
-        let log = String::from_utf8_lossy(&made.stdout);
-        let last = log.lines().last().unwrap_or_default();
-        bail!("debootstrap of {SUITE} from {MIRROR}: {}: {last}", made.status);
-    }
+    debootstrap(root, &["--foreign", "--variant=minbase", "--include=nix-bin"])?;
     // debootstrap unpacked what it needs for its second half, which is left out; Nix and its libraries lie beside.
     let archives = root.join("var/cache/apt/archives");
     for entry in
@@ -134,6 +115,58 @@ fn set_up(root: &Path) -> Result<()> {
     std::fs::create_dir_all(root.join("src"))?;
     std::fs::write(etc.join("nix.conf"), CONFIGURATION)?;
     std::fs::write(root.join("done"), "")?;
+    Ok(())
+}
+
+/// A fresh root that boots a systemd: Debian's, made once and copied each time.
+pub(super) fn system(workspace: &Path) -> Result<PathBuf> {
+    ensure_root("it boots a container")?;
+    install(&[("debootstrap", "debootstrap"), ("systemd-container", "systemd-nspawn")])?;
+    let pristine = workspace.join(format!("target/tools/systemd-of-{SUITE}"));
+    if !pristine.join("done").exists() {
+        eprintln!("Setting up a Debian {SUITE} with systemd under target/tools (once, about 90 s)");
+        let packages = "--include=systemd,systemd-sysv,dbus,curl,numactl,iproute2";
+        debootstrap(&pristine, &["--variant=minbase", packages])?;
+        std::fs::write(pristine.join("done"), "")?;
+    }
+    let root = workspace.join("target/tools/nix-farm");
+    remove(&root)?;
+    run(Command::new("cp").args(["--archive", "--reflink=auto"]).arg(&pristine).arg(&root))?;
+    Ok(root)
+}
+
+/// Makes a root of Debian's packages.
+fn debootstrap(root: &Path, arguments: &[&str]) -> Result<()> {
+    remove(root)?;
+    let parent = root.parent().context("target/tools has a parent")?;
+    std::fs::create_dir_all(parent)?;
+    let mut debootstrap = Command::new("debootstrap");
+    debootstrap.env("PATH", with_system_directories()).args(arguments).arg(SUITE).arg(root).arg(MIRROR);
+    let made = debootstrap.output().context("cannot run debootstrap")?;
+    if !made.status.success() {
+        let log = String::from_utf8_lossy(&made.stdout);
+        let last = log.lines().last().unwrap_or_default();
+        bail!("debootstrap of {SUITE} from {MIRROR}: {}: {last}", made.status);
+    }
+    Ok(())
+}
+
+/// `PATH` with the directories that `su` leaves out.
+fn with_system_directories() -> String {
+    format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default())
+}
+
+fn ensure_root(otherwise: &str) -> Result<()> {
+    let id = said(Command::new("id").arg("-u"))?;
+    ensure!(id.trim() == "0", "only root may do this ({otherwise}): run as root");
+    Ok(())
+}
+
+pub(super) fn remove(directory: &Path) -> Result<()> {
+    if directory.exists() {
+        std::fs::remove_dir_all(directory)
+            .with_context(|| format!("cannot empty {}", directory.display()))?;
+    }
     Ok(())
 }
 

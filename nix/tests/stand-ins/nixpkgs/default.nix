@@ -98,6 +98,13 @@ let
       closureInfo = standIn "closure-info";
       buildEnv = arguments: standIn arguments.name arguments;
       mkShell = standIn "shell";
+      path = ./.;
+      nixos =
+        module:
+        (import ./nixos.nix { inherit lib; }).system {
+          modules = [ module ];
+          pkgs = self;
+        };
       testers.runNixOSTest = (import ./nixos.nix { inherit lib; }).test self;
     };
   withOverlays =

@@ -100,16 +100,6 @@ let
         else
           throw "not in the repository: ${toString missing}";
     };
-
-    nixosSystem =
-      { system, modules }:
-      (import ./nixos.nix { inherit lib; }).system {
-        inherit modules;
-        pkgs = import ./. {
-          inherit system;
-          overlays = [ ];
-        };
-      };
   };
 in
 lib

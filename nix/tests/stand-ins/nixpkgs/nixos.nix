@@ -85,12 +85,18 @@ let
       modules,
       pkgs,
       specialArgs ? { },
+      # Whether the package set is made outside: its overlays are then no host's to set.
+      isGiven ? false,
     }:
     let
       evaluated = lib.evalModules {
         modules = [ base ] ++ modules;
         specialArgs = specialArgs // {
-          pkgs = builtins.foldl' (before: overlay: before.extend overlay) pkgs evaluated.config.nixpkgs.overlays;
+          pkgs =
+            if isGiven && evaluated.config.nixpkgs.overlays != [ ] then
+              throw "a host sets nixpkgs.overlays, whose package set is made by others"
+            else
+              builtins.foldl' (before: overlay: before.extend overlay) pkgs evaluated.config.nixpkgs.overlays;
         };
       };
       inherit (evaluated) config;
@@ -165,6 +171,7 @@ in
             }
           ];
           inherit pkgs;
+          isGiven = true;
           specialArgs = { inherit nodes; };
         }
       ) config.nodes;
