@@ -34,6 +34,9 @@ let
     host: if host.node.nats ? tls then [ host.node.nats.tls.ca ] else [ ]
   ) nodeHosts;
   isWatched = cluster ? monitoring;
+  # Without a network the cluster farms for a development chain.
+  network = cluster.network or null;
+  isLive = network != null && network.reference_string or "development" != "development";
 
   ofCache = cache: {
     inherit (cache) port path cpus;
@@ -63,9 +66,9 @@ assert version == 1;
     natsServers = document.nats_servers;
     clusterName = cluster.name;
     secretFile = "${host.prefix}/etc/cluster-secret";
-    srs = null;
+    srs = if isLive then "${host.prefix}/bin/eth-public-parameters.bin" else null;
     tls = null;
-    devSrsCache = host.dev_srs_cache;
+    devSrsCache = if isLive then null else host.dev_srs_cache;
     natsCa = if authorities == [ ] then null else builtins.head authorities;
     metricsAddress = if isWatched then host.address else "127.0.0.1";
     stateDir = host.prefix;
@@ -97,11 +100,14 @@ assert version == 1;
   );
 
   node = present host.node (node: {
-    dataDir = data "dev-node";
+    isNetworks = network != null;
+    networkChain = network.chain or "mainnet";
+    extraArguments = network.arguments or [ ];
+    dataDir = data (if network == null then "dev-node" else "node");
     rpcListenOn = rpcOf host;
     rpcPort = node.rpc_port;
-    # The first node makes the chain, the others replicate it.
-    follow = if rpcOf host == firstRpc then null else "ws://${firstRpc}";
+    # The first development node makes the chain, the others replicate it.
+    follow = if network != null || rpcOf host == firstRpc then null else "ws://${firstRpc}";
     devSrsCache = host.dev_srs_cache;
     chain = {
       pieces-in-sector = document.pieces_in_sector;

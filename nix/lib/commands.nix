@@ -104,6 +104,26 @@ in
     environment = everyProgram;
   };
 
+  # The network's own node: at one address, and for no page of the web, which the guides let act as the farm.
+  networkNode = settings: {
+    command = [
+      "run"
+    ]
+    ++ flag "base-path" settings.dataDir
+    ++ flag "chain" settings.networkChain
+    ++ flag "rpc-listen-on" settings.rpcListenOn
+    ++ flag "rpc-methods" "unsafe"
+    ++ [ "--farmer" ]
+    ++ (
+      if builtins.any (argument: builtins.match "--sync(=.*)?" argument != null) settings.extraArguments then
+        [ ]
+      else
+        flag "sync" "full"
+    )
+    ++ settings.extraArguments;
+    environment = everyProgram;
+  };
+
   controller =
     shared: settings:
     role shared "controller" settings (

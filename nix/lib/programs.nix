@@ -27,7 +27,12 @@ one "nats-server" "nats-server" settings.nats (
     configFile = "${shared.stateDir}/etc/nats-server.conf";
   }
 )
-++ one "autonomys-dev-node" "dev-node" settings.node commands.devNode
+++ (
+  if settings.node != null && settings.node.isNetworks then
+    one "autonomys-node" "node" settings.node commands.networkNode
+  else
+    one "autonomys-dev-node" "dev-node" settings.node commands.devNode
+)
 ++ one "autonomys-controller" "controller" settings.controller (commands.controller shared)
 ++ one "autonomys-proof-server" "proof-server" settings.proofServer (commands.proofServer shared)
 ++ one "autonomys-sharded-cache" "sharded-cache" settings.shardedCache (

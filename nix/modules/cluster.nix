@@ -51,12 +51,14 @@ in
         address
         natsServers
         clusterName
-        devSrsCache
         natsCa
         metricsAddress
         stateDir
         ;
       secretFile = lib.mkDefault settings.shared.secretFile;
+      # Where provision would put it; from the store, fetched by its hash, it is as good.
+      srs = lib.mkDefault settings.shared.srs;
+      devSrsCache = lib.mkDefault settings.shared.devSrsCache;
       # Itself included: programs of one host reach each other at its address, through the loopback, which is open.
       inherit (settings) peers;
       nats =
@@ -76,6 +78,8 @@ in
       node = serviceOf settings.node [
         "rpcPort"
         "dataDir"
+        "networkChain"
+        "extraArguments"
         "follow"
         "chain"
       ];
@@ -107,5 +111,12 @@ in
         port = mkIf (settings.exporter != null) settings.exporter;
       };
     };
+    assertions = [
+      {
+        assertion =
+          settings.node == null || !settings.node.isNetworks || config.services.autonomys.node.package != null;
+        message = "services.autonomys.cluster: the inventory farms for a network: set services.autonomys.node.package to a package with its autonomys-node, which this flake does not build";
+      }
+    ];
   };
 }

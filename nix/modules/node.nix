@@ -26,22 +26,14 @@ let
   };
   network = {
     program = lib.getExe' cfg.package "autonomys-node";
-    # No page of the web may ask it, and only its address is listened on: the guides' `--rpc-cors all` at 0.0.0.0 lets everybody act
-    # as the farm.
-    command = [
-      "run"
-      "--base-path"
-      cfg.dataDir
-      "--farmer"
-      "--rpc-listen-on"
-      rpc
-      "--rpc-methods"
-      "unsafe"
-      "--chain"
-      cfg.networkChain
-    ]
-    ++ cfg.extraArguments;
-    environment = { };
+    inherit
+      (pure.commands.networkNode {
+        inherit (cfg) dataDir networkChain extraArguments;
+        rpcListenOn = rpc;
+      })
+      command
+      environment
+      ;
   };
 in
 {
@@ -113,7 +105,8 @@ in
       rank = 20;
       directories = [ cfg.dataDir ];
       needsSecret = false;
-      stopSeconds = 30;
+      # It closes its database.
+      stopSeconds = 60;
       ports = [ cfg.rpcPort ];
       gate = [
         "node"

@@ -71,6 +71,22 @@ let
   node = ofCase cases."guide/node-2";
   service = name: node.systemd.services.${name};
   plotter = ofCase cases."by-hand/plotter-1";
+  live = settings: {
+    imports = [ settings ];
+    services.autonomys.cluster = {
+      enable = true;
+      host = "farm-1";
+      inventory = cases."ssh/farm-1".document // {
+        cluster = cases."ssh/farm-1".document.cluster // {
+          network = {
+            chain = "mainnet";
+            arguments = [ ];
+            reference_string = "live";
+          };
+        };
+      };
+    };
+  };
   fromFile = hostOf {
     services.autonomys.cluster = {
       enable = true;
@@ -95,6 +111,19 @@ check (
   caseTests
   // {
     "an inventory in a file is the same" = is (units fromFile) (units node);
+    "a network's node has to be brought" = is (fails (live { })) true;
+    "with a node the farm is the network's" =
+      let
+        settings = live { services.autonomys.node.package = builtins.derivation {
+          name = "autonomys-node";
+          system = "x86_64-linux";
+          builder = "/none";
+        }; };
+      in
+      is {
+        refused = fails settings;
+        program = lib.hasSuffix "/bin/autonomys-node" (hostOf settings).services.autonomys.units.autonomys-node.program;
+      } { refused = false; program = true; };
     "nothing is enabled by itself" = is (units (hostOf { })) [ ];
     "a controller waits for the gates of what starts before it" =
       is (service "autonomys-controller").after

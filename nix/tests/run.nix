@@ -66,6 +66,32 @@ let
       hostName = "storage-1";
     };
 in
+let
+  # A cluster that farms for a network, as far as `provision resolve` says it.
+  live =
+    let
+      case = cases."ssh/farm-1";
+    in
+    pure.cluster {
+      inherit (case) hostName;
+      document = case.document // {
+        cluster = case.document.cluster // {
+          network = {
+            chain = "mainnet";
+            arguments = [
+              "--name"
+              "my-farm"
+            ];
+            reference_string = "live";
+          };
+        };
+      };
+    };
+  wordsOf =
+    name:
+    builtins.concatStringsSep " "
+      (builtins.head (builtins.filter (program: program.name == name) (pure.programs live))).command;
+in
 check (
   caseTests
   // {
@@ -95,6 +121,12 @@ check (
         space.sectors = 10;
       }
     )) false;
+    "a network's node" =
+      is (wordsOf "autonomys-node")
+        "run --base-path /var/lib/autonomys/remote/data/node --chain mainnet --rpc-listen-on 192.168.1.4:9944 --rpc-methods unsafe --farmer --sync full --name my-farm";
+    "a role under the live reference string" =
+      is (wordsOf "autonomys-proof-server")
+        "cluster --nats-server nats://192.168.1.4:4222 --cluster remote --cluster-secret-file /var/lib/autonomys/remote/etc/cluster-secret --srs /var/lib/autonomys/remote/bin/eth-public-parameters.bin --prometheus-listen-on 127.0.0.1:9861 proof-server";
     "lists of CPUs" = is (map pure.cpuList.toText [
       [ ]
       [ 3 ]

@@ -38,6 +38,13 @@ impl Document {
         let value = serde_json::to_value(cluster);
         let mut value = value.map_err(|error| Error::Internal(format!("an inventory: {error}")))?;
         remove(&mut value, &OF_CONTROL_MACHINE);
+        if let Some(network) = value.get_mut("network") {
+            remove(network, &["node"]);
+            // Which string it is, not where the control machine has it.
+            if let Some(string) = network.get_mut("reference_string").filter(|string| string.is_object()) {
+                *string = Value::from("live");
+            }
+        }
         for host in value["hosts"].as_array_mut().into_iter().flatten() {
             remove(host, &OF_TRANSPORT);
         }
