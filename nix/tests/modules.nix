@@ -29,7 +29,14 @@ let
         enable = true;
         inventory = case.document;
       };
+      services.autonomys.node.package = lib.mkIf (case.document.cluster ? network) networkNode;
     };
+  # What this flake does not build: a network's node.
+  networkNode = derivation {
+    name = "autonomys-node";
+    system = "x86_64-linux";
+    builder = "/none";
+  };
   isRole = name: lib.hasPrefix "autonomys-" name && !lib.hasInfix "-ready" name;
   units = host: builtins.filter isRole (builtins.attrNames host.systemd.services);
   # The words after the program, with the credential in the place of the file, as the unit has them.
@@ -114,11 +121,7 @@ check (
     "a network's node has to be brought" = is (fails (live { })) true;
     "with a node the farm is the network's" =
       let
-        settings = live { services.autonomys.node.package = builtins.derivation {
-          name = "autonomys-node";
-          system = "x86_64-linux";
-          builder = "/none";
-        }; };
+        settings = live { services.autonomys.node.package = networkNode; };
       in
       is {
         refused = fails settings;
