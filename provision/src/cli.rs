@@ -3,6 +3,7 @@
 mod plans;
 
 use crate::apply::{self, Options};
+use crate::document::Document;
 use crate::error::{Error, ExitCode, HostFailure, Result};
 use crate::events::Event;
 use crate::facts::BuildFacts;
@@ -192,6 +193,8 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+    /// Print the inventory with nothing left open, as JSON: what services.autonomys.cluster of the NixOS modules takes
+    Resolve(Target),
     /// Print the JSON Schema of inventories, for editors
     Schema,
     /// What is wrong, why it matters and what mends it, the worst first
@@ -459,6 +462,10 @@ async fn act(command: Command, output: &Output) -> Result<ExitCode> {
         Command::Render { target, out } => render_to(&target, &out, output).await?,
         Command::Monitoring { target, out } => monitoring_to(target, &out, output).await?,
         Command::Remote => return Err(Error::Internal("`remote` is served elsewhere".to_string())),
+        Command::Resolve(target) => {
+            let document = Document::of(&load(&target, output)?)?;
+            output.result(&document, &format!("{:#}\n", serde_json::json!(document)));
+        }
         Command::Schema => {
             let schema = crate::inventory::schema();
             output.result(&schema, &format!("{schema:#}\n"));

@@ -6,7 +6,7 @@
 //! templates ← derive (affinity, programs)                                                ┘
 //! ```
 //!
-//! Invariants: `inventory`, `resolve`, `check`, `limits`, `derive`, `explain`, `render`, `topology`, `plan` and `drift` do no I/O. Only `transport` runs commands
+//! Invariants: `inventory`, `resolve`, `check`, `limits`, `derive`, `document`, `explain`, `render`, `topology`, `plan` and `drift` do no I/O. Only `transport` runs commands
 //! and touches a host. Only `output` prints. A [`secret::Secret`] can be neither printed nor serialised.
 
 pub mod apply;
@@ -15,6 +15,7 @@ pub mod check;
 pub mod cli;
 pub mod derive;
 pub mod doctor;
+pub mod document;
 pub mod drift;
 pub mod error;
 pub mod events;

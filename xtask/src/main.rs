@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod drills;
+mod nix;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -49,6 +50,15 @@ enum Task {
     },
     /// Bring the pages of docs/book up to date that are written from the code
     Docs,
+    /// Check the Nix files as far as that goes without GitHub and a binary cache; sets up Nix under target/tools where there is none
+    NixCheck,
+    /// Run the units that the NixOS modules make for one host under a systemd in a container, to accepted solutions and through a
+    /// power cut; root, and some five minutes
+    NixFarm {
+        /// Directory with autonomys-farmer and autonomys-dev-node, instead of building them
+        #[arg(long, value_name = "DIR")]
+        binaries: Option<PathBuf>,
+    },
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -62,6 +72,8 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench(&options),
         Task::Drills { names } => drills(&names),
         Task::Docs => docs(),
+        Task::NixCheck => nix::check(&root()),
+        Task::NixFarm { binaries } => nix_farm(binaries.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -286,6 +298,17 @@ fn bench(options: &bench::Bench) -> Result<()> {
     build.args(["build", "--release", "--locked", "-p", "bench", "--bin", "autonomys-bench"]);
     run(build)?;
     bench::run(&root(), options)
+}
+
+fn nix_farm(binaries: Option<&Path>) -> Result<()> {
+    let nats_server = tools()?.join("bin/nats-server");
+    let Some(binaries) = binaries else {
+        let mut build = cargo();
+        build.args(["build", "--release", "--locked", "-p", "farmer", "-p", "dev-node", "--bins"]);
+        run(build)?;
+        return nix::farm::run(&root(), &root().join("target/release"), &nats_server);
+    };
+    nix::farm::run(&root(), binaries, &nats_server)
 }
 
 fn drills(names: &[String]) -> Result<()> {

@@ -1,0 +1,8 @@
+{ system, modules }:
+(import ./nixos.nix { lib = import ./lib.nix; }).system {
+  inherit modules;
+  pkgs = import ./. {
+    inherit system;
+    overlays = [ ];
+  };
+}
