@@ -22,8 +22,16 @@ mod shim {
     pub(crate) fn build() {
         println!("cargo::rerun-if-changed=cuda");
         println!("cargo::rerun-if-changed=shim");
-        compiler().define("SHIM_CHECKED", None).file("shim/runtime.cpp").file("shim/faults.cpp").compile("shim");
-        compiler().define("SHIM_CHECKED", None).define("POS_K", "16").file("shim/kernels.cpp").compile("shim_k16");
+        compiler()
+            .define("SHIM_CHECKED", None)
+            .file("shim/runtime.cpp")
+            .file("shim/faults.cpp")
+            .compile("shim");
+        compiler()
+            .define("SHIM_CHECKED", None)
+            .define("POS_K", "16")
+            .file("shim/kernels.cpp")
+            .compile("shim_k16");
         compiler().define("POS_K", "20").file("shim/kernels.cpp").compile("shim_k20");
     }
 }

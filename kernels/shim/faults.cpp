@@ -40,6 +40,14 @@ KERNEL(unordered_lanes, 64)(u32* out) {
     out[threadIdx.x] = cells[threadIdx.x ^ 1];
 }
 
+// A ballot brings lanes together and orders no memory.
+KERNEL(ballot_for_barrier, 64)(u32* out) {
+    SHARED(u32, cells, 64);
+    cells[threadIdx.x] = threadIdx.x;
+    const u32 all = __ballot_sync(0xffffffff, true);
+    out[threadIdx.x] = cells[threadIdx.x ^ 1] + all;
+}
+
 KERNEL(divergent_barrier, 64)(u32* out) {
     if (threadIdx.x < 32) __syncthreads();
     else __syncthreads();
@@ -73,6 +81,7 @@ SHIM_REGISTER(missing_barrier, 0)
 SHIM_REGISTER(missing_barrier_in_loop, 0)
 SHIM_REGISTER(warp_neighbours, 0)
 SHIM_REGISTER(unordered_lanes, 0)
+SHIM_REGISTER(ballot_for_barrier, 0)
 SHIM_REGISTER(divergent_barrier, 0)
 SHIM_REGISTER(early_exit, 0)
 SHIM_REGISTER(stuck_lane, 0)

@@ -333,7 +333,8 @@ const u64* gather(u32 mask, u64 value, const char* what, Site site) {
     if (warp.arrived == mask) {
         warp.arrived = 0;
         ++warp.turn;
-        if (mask == warp.lanes) ++warp.epoch;
+        // Shuffles and ballots do not order memory.
+        if (mask == warp.lanes && strcmp(what, "__syncwarp") == 0) ++warp.epoch;
         const u32 first = current->warp * WARP, self = index_of(current);
         block->make_ready_all([=](u32 thread) {
             return thread / WARP == first / WARP && thread != self && (mask >> thread % WARP & 1) != 0;

@@ -40,7 +40,11 @@ impl<D: Device> DeviceRecordEncoder<D> {
             Some(RecordStatus::NotAScalar(index)) => Err(RecordEncoderError::NotAScalar(*index)),
             Some(RecordStatus::Exceptional(flags)) => {
                 let device = self.pipeline.device().name();
-                tracing::warn!(device, flags, "A record does not fit the kernels' buffers: the CPU encodes it");
+                tracing::warn!(
+                    device,
+                    flags,
+                    "A record does not fit the kernels' buffers: the CPU encodes it"
+                );
                 Ok(false)
             }
             None => unreachable!("a status for each record"),

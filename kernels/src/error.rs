@@ -46,7 +46,9 @@ pub enum KernelError {
         size: usize,
     },
     /// There is not so much memory.
-    #[error("{device} has no {bytes} bytes of memory left: fewer records in flight (GPU_CONCURRENCY) need less")]
+    #[error(
+        "{device} has no {bytes} bytes of memory left: fewer records in flight (GPU_CONCURRENCY) need less"
+    )]
     OutOfMemory {
         /// Name of the device.
         device: String,

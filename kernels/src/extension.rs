@@ -35,8 +35,7 @@ impl ExtensionTables {
         let scale = Scalar::from(RECORD_CHUNKS as u64).inverse().expect("a power of two is not zero");
         let natural = powers(scale, odd, RECORD_CHUNKS);
         let bits = RECORD_CHUNKS.trailing_zeros();
-        let reversed =
-            (0..RECORD_CHUNKS).map(|index| natural[index.reverse_bits() >> (usize::BITS - bits)]);
+        let reversed = (0..RECORD_CHUNKS).map(|index| natural[index.reverse_bits() >> (usize::BITS - bits)]);
         Self {
             inverse: montgomery(powers(Scalar::ONE, inverse, RECORD_CHUNKS / 2)),
             forward: montgomery(powers(Scalar::ONE, root, RECORD_CHUNKS / 2)),

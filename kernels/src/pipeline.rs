@@ -3,6 +3,9 @@
 //! Buffers are allocated once for a number of records. Of the tables four are in memory at a time: table 1 gives its
 //! place to table 5, table 2 to table 6, and what the proofs are walked through is the rest: 3, 4, 5 and 6.
 
+#[doc(hidden)]
+pub mod inspect;
+
 use crate::extension::ExtensionTables;
 use crate::sizes::{CANDIDATES, CHUNK_BYTES, ENTRY_BYTES, RECORD_CHUNKS, S_BUCKETS, STATUS_BYTES};
 use crate::{Argument, Device, Kernel, KernelError, Sizes};
@@ -274,8 +277,7 @@ impl<D: Device> RecordPipeline<D> {
         self.launch(Kernel::FindTies, (CANDIDATES / 256) as u32, &arguments)?;
         let [candidates, firsts, heads, nexts, ties, status] = arguments;
         let seeds = Buffer(&buffers.seeds, 0);
-        let arguments =
-            [seeds, first, fourth, fifth, sixth, candidates, firsts, heads, nexts, ties, status];
+        let arguments = [seeds, first, fourth, fifth, sixth, candidates, firsts, heads, nexts, ties, status];
         self.launch(Kernel::ResolveTies, TIE_BLOCKS, &arguments)?;
         let arguments = [
             Buffer(&buffers.candidates, 0),
@@ -397,7 +399,3 @@ impl<D: Device> RecordPipeline<D> {
         }
     }
 }
-
-/// What tests want to see of the inside.
-#[doc(hidden)]
-pub mod inspect;

@@ -51,7 +51,10 @@ impl Sizes {
     /// Bytes of device memory for a record in flight.
     pub fn record_bytes(self) -> usize {
         let tables = 4 * self.slots() * ENTRY_BYTES + 6 * self.buckets() * 4;
-        let search = CANDIDATES * (8 + 4) + S_BUCKETS * (8 + 4 + 4 + 1) / 1 + RECORD_CHUNKS * (4 + self.proof_bytes() + 32);
+        let search = CANDIDATES * (8 + 4)
+            + S_BUCKETS * (8 + 4 + 4)
+            + S_BUCKETS / 4
+            + RECORD_CHUNKS * (4 + self.proof_bytes() + 32);
         let chunks = (S_BUCKETS + 2 * RECORD_CHUNKS) * CHUNK_BYTES;
         tables + search + chunks + STATUS_BYTES + 32
     }

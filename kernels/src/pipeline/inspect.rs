@@ -7,6 +7,9 @@ use crate::{Device, KernelError};
 /// An entry of a table: words `high`, `low`, `rest` and `link` of `cuda/parameters.cuh`.
 pub type Entry = [u32; 4];
 
+/// An s-bucket with its proof and the proof's hash.
+pub type Proof = (u16, Vec<u8>, [u8; 32]);
+
 fn words(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
     bytes.as_chunks::<4>().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
 }
@@ -88,7 +91,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Errors
     /// The device's failure.
-    pub fn proofs(&self, record: usize) -> Result<Vec<(u16, Vec<u8>, [u8; 32])>, KernelError> {
+    pub fn proofs(&self, record: usize) -> Result<Vec<Proof>, KernelError> {
         let mut contents = vec![0; S_BUCKETS / 8];
         self.device.download(&self.buffers.contents, record * S_BUCKETS / 8, &mut contents)?;
         let size = self.sizes.proof_bytes();

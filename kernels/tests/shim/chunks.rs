@@ -21,7 +21,8 @@ pub(crate) fn chunks(label: &str, count: usize) -> Vec<[u8; 32]> {
 
 #[test]
 fn shim_extension_is_the_erasure_coding_of_the_cpu() {
-    let mut records = [chunks("kernels/extension/0", RECORD_CHUNKS), chunks("kernels/extension/1", RECORD_CHUNKS)];
+    let mut records =
+        [chunks("kernels/extension/0", RECORD_CHUNKS), chunks("kernels/extension/1", RECORD_CHUNKS)];
     // The largest scalar everywhere makes the largest sums.
     records[1][..RECORD_CHUNKS / 2].fill((-Scalar::ONE).to_bytes());
     let seeds = [pos_seed("kernels/extension"); 2];

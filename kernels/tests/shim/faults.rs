@@ -47,11 +47,18 @@ fn shim_finds_a_missing_barrier_and_names_both_places() {
         // In the order in which a cell's reader comes first, it is one that nobody has written.
         let read = line("missing_barrier", "out[", 0);
         assert!(message.contains(&read), "{message}");
-        let found = message.contains("without a barrier between them") || message.contains("before anything is written");
+        let found = message.contains("without a barrier between them")
+            || message.contains("before anything is written");
         assert!(found, "{message}");
     }
-    let (write, read) = (line("missing_barrier_in_loop", "cells[threadIdx.x] =", 0), line("missing_barrier_in_loop", "out[", 0));
+    let (write, read) = (
+        line("missing_barrier_in_loop", "cells[threadIdx.x] =", 0),
+        line("missing_barrier_in_loop", "out[", 0),
+    );
     assert_all_say("missing_barrier_in_loop", &[&write, &read, "without a barrier between them"]);
+    let (write, read) =
+        (line("ballot_for_barrier", "cells[threadIdx.x] =", 0), line("ballot_for_barrier", "out[", 0));
+    assert_all_say("ballot_for_barrier", &[&write, &read, "without a barrier between them"]);
     for message in faults("unordered_lanes") {
         assert!(message.contains(&line("unordered_lanes", "out[", 0)), "{message}");
     }
@@ -59,7 +66,8 @@ fn shim_finds_a_missing_barrier_and_names_both_places() {
 
 #[test]
 fn shim_finds_divergent_barriers_and_threads_that_wait_for_ever() {
-    let (first, second) = (line("divergent_barrier", "__syncthreads", 0), line("divergent_barrier", "__syncthreads", 1));
+    let (first, second) =
+        (line("divergent_barrier", "__syncthreads", 0), line("divergent_barrier", "__syncthreads", 1));
     assert_all_say("divergent_barrier", &[&first, &second, "different barriers"]);
     let barrier = line("early_exit", "__syncthreads", 0);
     assert_all_say("early_exit", &[&barrier, "threads 0-6, 8-63", "1 of 64 threads have ended"]);

@@ -37,7 +37,7 @@ struct Bits {
 impl Bits {
     fn push(&mut self, value: u128, width: u32) {
         for bit in (0..width).rev() {
-            if self.length % 8 == 0 {
+            if self.length.is_multiple_of(8) {
                 self.bytes.push(0);
             }
             let last = self.bytes.last_mut().unwrap();
@@ -48,9 +48,8 @@ impl Bits {
 }
 
 fn take(bytes: &[u8], first: u32, width: u32) -> u128 {
-    (first..first + width).fold(0, |value, bit| {
-        value << 1 | u128::from(bytes[(bit / 8) as usize] >> (7 - bit % 8) & 1)
-    })
+    (first..first + width)
+        .fold(0, |value, bit| value << 1 | u128::from(bytes[(bit / 8) as usize] >> (7 - bit % 8) & 1))
 }
 
 fn first_table(k: u32, seed: &PosSeed) -> Vec<Entry> {
@@ -78,21 +77,36 @@ fn combine(k: u32, table: usize, left: &Entry, right: &Entry) -> (u32, u128) {
     (take(hash.as_bytes(), 0, k + 6) as u32, metadata)
 }
 
-fn next_table(k: u32, table: usize, parents: &[Entry]) -> Vec<Entry> {
-    let start = |y: u32| parents.partition_point(|entry| entry.y < y);
-    let mut children = Vec::new();
-    for (position, left) in parents.iter().enumerate() {
-        let (bucket, r) = (left.y / BC, left.y % BC);
+/// The matches of the left entries of a bucket with all of the next, as positions.
+fn matches(bucket: u32, parents: &[Entry], start: impl Fn(u32) -> usize) -> Vec<[u32; 2]> {
+    let (left, right) = (start(bucket)..start(bucket + 1), start(bucket + 1)..start(bucket + 2));
+    // Positions of the right entries with each r.
+    let mut with_r = vec![Vec::new(); BC as usize];
+    right.for_each(|position| with_r[(parents[position].y % BC) as usize].push(position as u32));
+    let mut found = Vec::new();
+    for position in left {
+        let r = parents[position].y % BC;
         for m in 0..64 {
             let root = 2 * m + bucket % 2;
             let target = (r / C + m) % B * C + (root * root + r) % C;
-            let y = (bucket + 1) * BC + target;
-            for right in start(y)..start(y + 1) {
-                let (y, metadata) = combine(k, table, left, &parents[right]);
-                children.push(Entry { y, parents: [position as u32, right as u32], metadata });
-            }
+            found.extend(with_r[target as usize].iter().map(|right| [position as u32, *right]));
         }
     }
+    found
+}
+
+fn next_table(k: u32, table: usize, parents: &[Entry]) -> Vec<Entry> {
+    let buckets = (1_u32 << (k + 6)).div_ceil(BC);
+    let starts: Vec<usize> =
+        (0..=buckets).map(|bucket| parents.partition_point(|entry| entry.y / BC < bucket)).collect();
+    let pairs =
+        (0..buckets - 1).flat_map(|bucket| matches(bucket, parents, |bucket| starts[bucket as usize]));
+    let mut children: Vec<Entry> = pairs
+        .map(|[left, right]| {
+            let (y, metadata) = combine(k, table, &parents[left as usize], &parents[right as usize]);
+            Entry { y, parents: [left, right], metadata }
+        })
+        .collect();
     children.sort_unstable_by_key(|entry| (entry.y, entry.parents));
     children
 }

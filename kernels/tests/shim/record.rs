@@ -47,7 +47,8 @@ fn shim_encoder_refuses_what_is_no_scalar() {
     let mut source: Chunks = boxed(chunks("kernels/refused", RECORD_CHUNKS));
     source[5] = [0xff; 32];
     let mut encoder = DeviceRecordEncoder::new(ShimDevice::new(SMALL_K, 0)).unwrap();
-    let error = encoder.encode_record(&pos_seed("refused"), &mut source, &mut [0; S_BUCKETS / 8]).unwrap_err();
+    let error =
+        encoder.encode_record(&pos_seed("refused"), &mut source, &mut [0; S_BUCKETS / 8]).unwrap_err();
     assert!(matches!(error, RecordEncoderError::NotAScalar(5)), "{error}");
 }
 

@@ -48,12 +48,10 @@ fn expected_families(oracle: &Oracle, table: usize) -> Vec<Family> {
 
 fn check_first_table(oracle: &Oracle, entries: &[Vec<Entry>]) {
     let all = entries.iter().enumerate();
-    let mut found: Vec<(u32, u128)> = all
-        .flat_map(|(bucket, entries)| entries.iter().map(move |entry| value(1, bucket, entry)))
-        .collect();
+    let mut found: Vec<(u32, u128)> =
+        all.flat_map(|(bucket, entries)| entries.iter().map(move |entry| value(1, bucket, entry))).collect();
     found.sort_unstable();
-    let expected: Vec<(u32, u128)> =
-        oracle.table(1).iter().map(|entry| (entry.y, entry.metadata)).collect();
+    let expected: Vec<(u32, u128)> = oracle.table(1).iter().map(|entry| (entry.y, entry.metadata)).collect();
     assert!(found == expected, "table 1");
 }
 
@@ -83,8 +81,7 @@ fn shim_tables_are_the_oracles_in_every_order_of_threads() {
             before = found;
         }
         for (record, oracle) in oracles.iter().enumerate() {
-            let mut found: Vec<u32> =
-                pipeline.candidates(record).unwrap().iter().map(|[y, _]| *y).collect();
+            let mut found: Vec<u32> = pipeline.candidates(record).unwrap().iter().map(|[y, _]| *y).collect();
             found.sort_unstable();
             let expected: Vec<u32> = oracle.table(7).iter().map(|entry| entry.y).collect();
             assert!(found == expected, "table 7, schedule {schedule}");
@@ -150,23 +147,26 @@ const SOUND: RecordStatus = RecordStatus::Encoded { proofs: 0 };
 #[test]
 fn shim_matching_finds_every_target_and_every_equal_y() {
     // Target m of an entry at row 118, column 126 of an even bucket: rows and columns wrap around.
-    let target = |m: u32| ((118 + m) % 119) << 7 | (126 + 4 * m * m) % 127;
+    let target = |m: u32| (((118 + m) % 119) << 7) | ((126 + 4 * m * m) % 127);
     let last = 118 << 7 | 126;
     assert_eq!(matches_of(bucket([last].into_iter()), bucket((0..64).map(target))), (SOUND, 64));
     // Nothing but the targets.
-    let others = (0..119 * 127).map(|r| (r / 127) << 7 | r % 127).filter(|place| (0..64).all(|m| target(m) != *place));
+    let others = (0..119 * 127)
+        .map(|r| ((r / 127) << 7) | (r % 127))
+        .filter(|place| (0..64).all(|m| target(m) != *place));
     let others: Vec<u32> = others.collect();
     for places in others.chunks(BUCKET_CAPACITY) {
         assert_eq!(matches_of(bucket([last].into_iter()), bucket(places.iter().copied())), (SOUND, 0));
     }
     // 300 entries, so that two tags are of two slots each, of which five places are 12 times there.
-    let places = (0..300).map(|index| if index % 25 < 5 { target(index % 5) } else { others[index as usize] });
+    let places =
+        (0..300).map(|index| if index % 25 < 5 { target(index % 5) } else { others[index as usize] });
     assert_eq!(matches_of(bucket([last, last].into_iter()), bucket(places)), (SOUND, 2 * 60));
 }
 
 #[test]
 fn shim_what_does_not_fit_is_said_and_not_truncated() {
-    let place = |m: u32| m << 7 | (4 * m * m) % 127;
+    let place = |m: u32| (m << 7) | ((4 * m * m) % 127);
     // More equal y than there is room for.
     let (status, _) = matches_of(bucket([0].into_iter()), bucket((0..80).map(|_| place(3))));
     assert_eq!(status, RecordStatus::Exceptional(4));
