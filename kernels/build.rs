@@ -1,9 +1,29 @@
-//! Compiles the shim, and the kernels for it, where the feature `shim` asks for them; nothing otherwise.
+//! Embeds a bundle of compiled kernels where `KERNELS_BUNDLE` names one, and compiles the shim, with the kernels for it, where
+//! the feature `shim` asks for them. A plain build needs neither CUDA nor C++.
+
+use std::path::PathBuf;
+use std::{env, fs};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    embed_bundle();
     #[cfg(feature = "shim")]
     shim::build();
+}
+
+/// Makes the bundle that `KERNELS_BUNDLE` names part of the program; without one an empty file stands in for it.
+fn embed_bundle() {
+    println!("cargo::rerun-if-env-changed=KERNELS_BUNDLE");
+    let target = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets it")).join("kernels.bundle");
+    let bytes = match env::var_os("KERNELS_BUNDLE").filter(|path| !path.is_empty()) {
+        Some(path) => {
+            println!("cargo::rerun-if-changed={}", PathBuf::from(&path).display());
+            fs::read(&path)
+                .unwrap_or_else(|error| panic!("KERNELS_BUNDLE={}: {error}", PathBuf::from(&path).display()))
+        }
+        None => Vec::new(),
+    };
+    fs::write(&target, bytes).unwrap_or_else(|error| panic!("cannot write {}: {error}", target.display()));
 }
 
 #[cfg(feature = "shim")]

@@ -124,8 +124,9 @@ template <class Ys, class Xs> DEVICE bool comes_before(Ys& ys, Xs& xs, u32 y_bas
     return difference != NONE && (difference & 1) != 0;
 }
 
+// One block on a multiprocessor is enough: fewer registers would spill.
 // Puts the first in canonical order of each tie into `first`. Grid: any x records.
-KERNEL(resolve_ties, TIE_THREADS)(const u32* seeds, const Entry* third, const Entry* fourth, const Entry* fifth,
+KERNEL_RESIDENT(resolve_ties, TIE_THREADS, 1)(const u32* seeds, const Entry* third, const Entry* fourth, const Entry* fifth,
                                   const Entry* sixth, const Candidate* candidates, u64* first, const u32* heads,
                                   const u32* nexts, const u32* ties, const Status* status) {
     SHARED(u32, ys, TIE_WARPS * 2 * TREE_NODES);
@@ -142,18 +143,21 @@ KERNEL(resolve_ties, TIE_THREADS)(const u32* seeds, const Entry* third, const En
     for (u32 tie = blockIdx.x * TIE_WARPS + warp; tie < count; tie += gridDim.x * TIE_WARPS) {
         const u32 s_bucket = ties[record * S_BUCKETS + tie];
         u64* winner = &first[record * S_BUCKETS + s_bucket];
-        u32 best = (u32)*winner;
+        const u32 first_candidate = (u32)*winner;
+        u32 best = NONE;
         // Which of the warp's two trees is that of `best`.
         u32 side = 2 * warp;
-        grow_tree(tables, seed, candidates[best].link, ys, side * TREE_NODES, xs, side * TREE_LEAVES, nodes, node_base, lane);
-        for (u32 next = heads[record * S_BUCKETS + s_bucket]; next != NONE; next = nexts[next]) {
+        u32 next = first_candidate;
+        while (next != NONE) {
             const u32 other = side ^ 1;
             grow_tree(tables, seed, candidates[next].link, ys, other * TREE_NODES, xs, other * TREE_LEAVES, nodes, node_base, lane);
-            if (comes_before(ys, xs, side * TREE_NODES, side * TREE_LEAVES, other * TREE_NODES, other * TREE_LEAVES, lane)) {
+            if (best == NONE ||
+                comes_before(ys, xs, side * TREE_NODES, side * TREE_LEAVES, other * TREE_NODES, other * TREE_LEAVES, lane)) {
                 best = next;
                 side = other;
             }
             __syncwarp();
+            next = next == first_candidate ? heads[record * S_BUCKETS + s_bucket] : nexts[next];
         }
         if (lane == 0) *winner = (*winner & ~(u64)NONE) | best;
         __syncwarp();

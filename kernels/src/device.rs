@@ -65,16 +65,19 @@ kernels! {
 pub enum Argument<'a, B> {
     /// A pointer to this byte of a buffer.
     Buffer(&'a B, usize),
-    /// A null pointer.
-    Null,
     /// A number.
     U32(u32),
 }
 
-/// Memory and launches of a device. Launches and copies take place in the order in which they were asked for.
+/// Memory and launches of a device. Launches and copies take place in the order in which they were asked for, some time before
+/// [`Self::synchronize`] returns.
 pub trait Device {
     /// Memory of the device, freed when dropped.
     type Buffer;
+    /// Memory of the host that the device copies from and to by itself, freed when dropped.
+    type HostBuffer: std::ops::DerefMut<Target = [u8]>;
+    /// Launches and copies that are started as a whole.
+    type Recording;
 
     /// The device, for messages.
     fn name(&self) -> String;
@@ -87,6 +90,12 @@ pub trait Device {
     /// # Errors
     /// [`KernelError::OutOfMemory`], or the device's failure.
     fn allocate(&self, bytes: usize) -> Result<Self::Buffer, KernelError>;
+
+    /// Memory of the host, zeroed.
+    ///
+    /// # Errors
+    /// As [`Self::allocate`].
+    fn host_buffer(&self, bytes: usize) -> Result<Self::HostBuffer, KernelError>;
 
     /// Sets every byte of a buffer.
     ///
@@ -105,6 +114,54 @@ pub trait Device {
     /// # Errors
     /// [`KernelError::OutOfBounds`], or the failure of the device or of an earlier kernel.
     fn download(&self, buffer: &Self::Buffer, offset: usize, bytes: &mut [u8]) -> Result<(), KernelError>;
+
+    /// Copies the first `bytes` bytes of the host's memory to the beginning of a buffer, at some time.
+    ///
+    /// # Safety
+    /// Until [`Self::synchronize`] returns, `from` is neither written to nor dropped; as long as a recording has the copy,
+    /// neither of the two is dropped.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfBounds`], or the device's failure.
+    #[allow(unsafe_code, reason = "the device reads the host's memory by itself")]
+    unsafe fn enqueue_upload(
+        &self,
+        buffer: &Self::Buffer,
+        from: &Self::HostBuffer,
+        bytes: usize,
+    ) -> Result<(), KernelError>;
+
+    /// Copies the first `bytes` bytes of a buffer to the beginning of the host's memory, at some time.
+    ///
+    /// # Safety
+    /// As [`Self::enqueue_upload`]; `to` is not read from either.
+    ///
+    /// # Errors
+    /// [`KernelError::OutOfBounds`], or the device's failure.
+    #[allow(unsafe_code, reason = "the device writes the host's memory by itself")]
+    unsafe fn enqueue_download(
+        &self,
+        buffer: &Self::Buffer,
+        to: &mut Self::HostBuffer,
+        bytes: usize,
+    ) -> Result<(), KernelError>;
+
+    /// Starts what `work` launches and enqueues: the first time by recording it, then out of the recording, without `work`
+    /// being called. A device that cannot record calls it every time.
+    ///
+    /// # Errors
+    /// What `work` ends with, or the device's failure.
+    fn replay(
+        &self,
+        recording: &mut Option<Self::Recording>,
+        work: &mut dyn FnMut() -> Result<(), KernelError>,
+    ) -> Result<(), KernelError>;
+
+    /// Waits until everything asked for is done.
+    ///
+    /// # Errors
+    /// The failure of the device or of an earlier kernel.
+    fn synchronize(&self) -> Result<(), KernelError>;
 
     /// Launches a kernel on a grid of blocks.
     ///

@@ -3,6 +3,54 @@
 /// A device did not do what it was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
+    /// There is no driver, or only a part of it.
+    #[error(
+        "no NVIDIA driver: {reason}; install driver 525.60.13 or later, or run on the CPU (--backend cpu)"
+    )]
+    NoDriver {
+        /// What is missing.
+        reason: String,
+    },
+    /// The driver is older than CUDA 12.
+    #[error("the NVIDIA driver knows CUDA {found}; 12.0 is needed: install driver 525.60.13 or later")]
+    DriverTooOld {
+        /// The driver's CUDA version.
+        found: String,
+    },
+    /// There is no such card.
+    #[error("there is no GPU {ordinal}: {count} are visible; check nvidia-smi and CUDA_VISIBLE_DEVICES")]
+    NoDevice {
+        /// Number of the card.
+        ordinal: u32,
+        /// Visible cards.
+        count: u32,
+    },
+    /// The card is older than the kernels' oldest target.
+    #[error("{device} is too old: the kernels need compute capability 7.0; run on the CPU (--backend cpu)")]
+    UnsupportedCard {
+        /// Name of the device.
+        device: String,
+    },
+    /// There are no kernels for the card.
+    #[error("{device}: {error}; `cargo xtask kernels` makes a bundle for all cards (--cuda-kernels FILE)")]
+    NoImage {
+        /// Name of the device.
+        device: String,
+        /// Why.
+        error: String,
+    },
+    /// A call of the driver, or a kernel, failed.
+    #[error("{device}: {call}: {error}; {advice}")]
+    Driver {
+        /// Name of the device.
+        device: String,
+        /// The call, or the kernel.
+        call: String,
+        /// The driver's name of the error.
+        error: String,
+        /// What to do.
+        advice: &'static str,
+    },
     /// There is no kernel of this name for this K.
     #[error("{device} has no kernel {kernel} for K={k}: it was built from other sources; build it again")]
     NoKernel {

@@ -10,6 +10,7 @@ use crate::extension::ExtensionTables;
 use crate::sizes::{CANDIDATES, CHUNK_BYTES, ENTRY_BYTES, RECORD_CHUNKS, S_BUCKETS, STATUS_BYTES};
 use crate::{Argument, Device, Kernel, KernelError, Sizes};
 use primitives::sectors::PosSeed;
+use std::collections::HashMap;
 
 /// Left buckets that a block of the matching kernels does one after the other: the next right bucket's entries are read
 /// once, and the map is cleared by taking out what was put in.
@@ -55,7 +56,7 @@ impl RecordStatus {
 }
 
 /// What a batch's records are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RecordForm {
     /// 32,768 source chunks.
     Source,
@@ -95,8 +96,21 @@ struct Buffers<B> {
     status: B,
 }
 
+/// Memory of the host that the device copies from and to: as long as the pipeline, since recordings point to it.
+struct Staging<H> {
+    seeds: H,
+    initial_status: H,
+    source: H,
+    stored: H,
+    contents: H,
+    status: H,
+}
+
 /// A device's kernels with the memory of a batch.
 pub struct RecordPipeline<D: Device> {
+    /// By number and form of the records. Before the device and the memory, since they point there.
+    recordings: HashMap<(usize, RecordForm), Option<D::Recording>>,
+    staging: Option<Staging<D::HostBuffer>>,
     device: D,
     sizes: Sizes,
     room: usize,
@@ -144,6 +158,18 @@ impl<D: Device> RecordPipeline<D> {
             stored: allocate(RECORD_CHUNKS * CHUNK_BYTES)?,
             status: allocate(STATUS_BYTES)?,
         };
+        let mut initial_status = [0; STATUS_BYTES];
+        initial_status[4..8].fill(0xff);
+        let host = |bytes_per_record: usize| device.host_buffer(room * bytes_per_record);
+        let mut staging = Staging {
+            seeds: host(32)?,
+            initial_status: host(STATUS_BYTES)?,
+            source: host(RecordForm::Extended.bytes())?,
+            stored: host(RECORD_CHUNKS * CHUNK_BYTES)?,
+            contents: host(S_BUCKETS / 8)?,
+            status: host(STATUS_BYTES)?,
+        };
+        staging.initial_status.copy_from_slice(&initial_status.repeat(room));
         let tables = ExtensionTables::new();
         let constant = |bytes: &[u8]| {
             let buffer = device.allocate(bytes.len())?;
@@ -152,7 +178,8 @@ impl<D: Device> RecordPipeline<D> {
         };
         let (inverse, forward) = (constant(&tables.inverse)?, constant(&tables.forward)?);
         let factors = constant(&tables.factors)?;
-        Ok(Self { device, sizes, room, records: 0, buffers, inverse, forward, factors })
+        let (recordings, staging) = (HashMap::new(), Some(staging));
+        Ok(Self { recordings, staging, device, sizes, room, records: 0, buffers, inverse, forward, factors })
     }
 
     /// The device.
@@ -165,20 +192,55 @@ impl<D: Device> RecordPipeline<D> {
         self.room
     }
 
-    /// Encodes the records of a batch: all kernels, one after the other.
+    /// Encodes the records of a batch: copies and kernels as one recording.
     ///
-    /// `records` are of the form `form`; the result has their statuses. What was stored is fetched with [`Self::stored`].
+    /// `records` are of the form `form`; the result has their statuses. What is stored of them is [`Self::stored`].
     ///
     /// # Errors
-    /// The device's failure; nothing of the batch is then of use.
+    /// [`KernelError::BatchSize`], or the device's failure; nothing of the batch is then of use.
+    ///
+    /// # Panics
+    /// When there are not as many records as seeds, or one has not the size of its form.
     pub fn encode(
         &mut self,
         seeds: &[PosSeed],
         form: RecordForm,
         records: &[&[u8]],
     ) -> Result<Vec<RecordStatus>, KernelError> {
-        self.begin(seeds)?;
-        self.upload_records(form, records)?;
+        if seeds.is_empty() || seeds.len() > self.room {
+            return Err(KernelError::BatchSize { room: self.room, found: seeds.len() });
+        }
+        assert_eq!(records.len(), seeds.len(), "a record for each seed");
+        self.records = seeds.len();
+        let mut staging = self.staging.take().expect("put back by every batch");
+        for (index, (seed, record)) in seeds.iter().zip(records).enumerate() {
+            staging.seeds[32 * index..][..32].copy_from_slice(&seed.0);
+            staging.source[form.bytes() * index..][..form.bytes()].copy_from_slice(record);
+        }
+        let mut recording = self.recordings.remove(&(self.records, form)).flatten();
+        let this = &*self;
+        let started = this.device.replay(&mut recording, &mut || this.enqueue(&mut staging, form));
+        // Whatever was started is through before the host's memory is looked at or written again.
+        let finished = self.device.synchronize();
+        self.recordings.insert((self.records, form), recording);
+        let statuses = staging.status.chunks_exact(STATUS_BYTES).take(self.records);
+        let statuses = statuses.map(RecordStatus::parse).collect();
+        self.staging = Some(staging);
+        started.and(finished).map(|()| statuses)
+    }
+
+    /// What a batch is made of, from the host's memory and back.
+    #[allow(unsafe_code, reason = "copies that go on after their call")]
+    fn enqueue(&self, staging: &mut Staging<D::HostBuffer>, form: RecordForm) -> Result<(), KernelError> {
+        let (device, buffers, records) = (&self.device, &self.buffers, self.records);
+        // SAFETY: `encode`, the only caller, leaves the staging memory alone until it has synchronized, and recordings are
+        // dropped before staging memory and buffers.
+        unsafe {
+            device.enqueue_upload(&buffers.seeds, &staging.seeds, records * 32)?;
+            device.enqueue_upload(&buffers.status, &staging.initial_status, records * STATUS_BYTES)?;
+            device.enqueue_upload(&buffers.source, &staging.source, records * form.bytes())?;
+        }
+        self.clear()?;
         self.make_tables()?;
         self.find_proofs()?;
         self.hash_proofs()?;
@@ -186,7 +248,37 @@ impl<D: Device> RecordPipeline<D> {
             self.extend()?;
         }
         self.encode_chunks(form)?;
-        self.statuses()
+        // SAFETY: as above.
+        unsafe {
+            device.enqueue_download(
+                &buffers.stored,
+                &mut staging.stored,
+                records * RECORD_CHUNKS * CHUNK_BYTES,
+            )?;
+            device.enqueue_download(&buffers.contents, &mut staging.contents, records * S_BUCKETS / 8)?;
+            device.enqueue_download(&buffers.status, &mut staging.status, records * STATUS_BYTES)
+        }
+    }
+
+    /// What is stored of a record of the batch that was encoded last: its chunks (1 MiB) and its contents bitfield (8 KiB).
+    ///
+    /// # Panics
+    /// When the batch had not so many records.
+    pub fn stored(&self, record: usize) -> (&[u8], &[u8]) {
+        assert!(record < self.records, "the batch has {} records", self.records);
+        let staging = self.staging.as_ref().expect("put back by every batch");
+        let chunks = RECORD_CHUNKS * CHUNK_BYTES;
+        (
+            &staging.stored[record * chunks..][..chunks],
+            &staging.contents[record * S_BUCKETS / 8..][..S_BUCKETS / 8],
+        )
+    }
+
+    /// Empties what the kernels of a batch count in.
+    fn clear(&self) -> Result<(), KernelError> {
+        self.device.fill(&self.buffers.lengths, 0)?;
+        self.device.fill(&self.buffers.first, 0xff)?;
+        self.device.fill(&self.buffers.heads, 0xff)
     }
 
     /// Takes the seeds of a batch and empties what its kernels count in.
@@ -200,9 +292,7 @@ impl<D: Device> RecordPipeline<D> {
         self.records = seeds.len();
         let bytes: Vec<u8> = seeds.iter().flat_map(|seed| seed.0).collect();
         self.device.upload(&self.buffers.seeds, 0, &bytes)?;
-        self.device.fill(&self.buffers.lengths, 0)?;
-        self.device.fill(&self.buffers.first, 0xff)?;
-        self.device.fill(&self.buffers.heads, 0xff)?;
+        self.clear()?;
         let mut status = [0; STATUS_BYTES];
         status[4..8].fill(0xff);
         self.device.upload(&self.buffers.status, 0, &status.repeat(self.records))
@@ -228,7 +318,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Errors
     /// The device's failure.
-    pub fn make_tables(&mut self) -> Result<(), KernelError> {
+    pub fn make_tables(&self) -> Result<(), KernelError> {
         (1..=7).try_for_each(|table| self.make_table(table))
     }
 
@@ -239,7 +329,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Panics
     /// When there is no such table.
-    pub fn make_table(&mut self, table: usize) -> Result<(), KernelError> {
+    pub fn make_table(&self, table: usize) -> Result<(), KernelError> {
         use Argument::{Buffer, U32};
         let buffers = &self.buffers;
         let status = || Buffer(&buffers.status, 0);
@@ -266,7 +356,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Errors
     /// The device's failure.
-    pub fn find_proofs(&mut self) -> Result<(), KernelError> {
+    pub fn find_proofs(&self) -> Result<(), KernelError> {
         use Argument::Buffer;
         let buffers = &self.buffers;
         let [first, fourth, fifth, sixth] = self.walked();
@@ -294,7 +384,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Errors
     /// The device's failure.
-    pub fn hash_proofs(&mut self) -> Result<(), KernelError> {
+    pub fn hash_proofs(&self) -> Result<(), KernelError> {
         use Argument::Buffer;
         let buffers = &self.buffers;
         let [third, fourth, fifth, sixth] = self.walked();
@@ -310,7 +400,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Errors
     /// The device's failure.
-    pub fn extend(&mut self) -> Result<(), KernelError> {
+    pub fn extend(&self) -> Result<(), KernelError> {
         use Argument::{Buffer, U32};
         let buffers = &self.buffers;
         let blocks = (RECORD_CHUNKS / 1024) as u32;
@@ -334,7 +424,7 @@ impl<D: Device> RecordPipeline<D> {
     ///
     /// # Errors
     /// The device's failure.
-    pub fn encode_chunks(&mut self, form: RecordForm) -> Result<(), KernelError> {
+    pub fn encode_chunks(&self, form: RecordForm) -> Result<(), KernelError> {
         use Argument::{Buffer, U32};
         let buffers = &self.buffers;
         let (odd, stride, per_record) = match form {
@@ -364,15 +454,6 @@ impl<D: Device> RecordPipeline<D> {
         let mut bytes = vec![0; self.records * STATUS_BYTES];
         self.device.download(&self.buffers.status, 0, &mut bytes)?;
         Ok(bytes.chunks_exact(STATUS_BYTES).map(RecordStatus::parse).collect())
-    }
-
-    /// Copies a record's stored chunks (1 MiB) and its contents bitfield (8 KiB).
-    ///
-    /// # Errors
-    /// The device's failure.
-    pub fn stored(&self, record: usize, chunks: &mut [u8], contents: &mut [u8]) -> Result<(), KernelError> {
-        self.device.download(&self.buffers.stored, record * RECORD_CHUNKS * CHUNK_BYTES, chunks)?;
-        self.device.download(&self.buffers.contents, record * S_BUCKETS / 8, contents)
     }
 
     /// Tables 3 to 6.

@@ -130,6 +130,8 @@ impl ShimDevice {
 
 impl Device for ShimDevice {
     type Buffer = ShimBuffer;
+    type HostBuffer = Box<[u8]>;
+    type Recording = std::convert::Infallible;
 
     fn name(&self) -> String {
         format!("CPU shim (K={}, seed {})", self.sizes.k, self.seed)
@@ -147,6 +149,40 @@ impl Device for ShimDevice {
             .map_err(|_| KernelError::OutOfMemory { device: self.name(), bytes })?;
         memory.resize_with(words, || UnsafeCell::new(0));
         Ok(ShimBuffer(memory.into_boxed_slice(), bytes))
+    }
+
+    fn host_buffer(&self, bytes: usize) -> Result<Box<[u8]>, KernelError> {
+        Ok(vec![0; bytes].into_boxed_slice())
+    }
+
+    unsafe fn enqueue_upload(
+        &self,
+        buffer: &ShimBuffer,
+        from: &Box<[u8]>,
+        bytes: usize,
+    ) -> Result<(), KernelError> {
+        self.upload(buffer, 0, &from[..bytes])
+    }
+
+    unsafe fn enqueue_download(
+        &self,
+        buffer: &ShimBuffer,
+        to: &mut Box<[u8]>,
+        bytes: usize,
+    ) -> Result<(), KernelError> {
+        self.download(buffer, 0, &mut to[..bytes])
+    }
+
+    fn replay(
+        &self,
+        _: &mut Option<std::convert::Infallible>,
+        work: &mut dyn FnMut() -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
+        work()
+    }
+
+    fn synchronize(&self) -> Result<(), KernelError> {
+        Ok(())
     }
 
     fn fill(&self, buffer: &ShimBuffer, byte: u8) -> Result<(), KernelError> {
@@ -188,7 +224,6 @@ impl Device for ShimDevice {
         for argument in arguments {
             values.push(match argument {
                 Argument::Buffer(buffer, offset) => self.within(buffer, *offset, 0)? as u64,
-                Argument::Null => 0,
                 // Kernels read the first four bytes: this machine is little-endian, as the devices are.
                 Argument::U32(number) => u64::from(*number),
             });

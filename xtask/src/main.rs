@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod drills;
+mod kernels;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -49,6 +50,13 @@ enum Task {
     },
     /// Bring the pages of docs/book up to date that are written from the code
     Docs,
+    /// Compile the CUDA kernels for all supported cards into target/kernels.bundle, with NVRTC as pinned (installed under
+    /// target/tools); fails when one spills registers or needs more than kernels/registers.txt has
+    Kernels {
+        /// Write the registers into the table
+        #[arg(long)]
+        accept: bool,
+    },
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -58,6 +66,7 @@ fn main() -> ExitCode {
         Task::Test { vectors, arguments } => test(vectors, &arguments),
         Task::Tools => tools().map(|directory| println!("The tools are in {}", directory.display())),
         Task::Lint => lint(),
+        Task::Kernels { accept } => kernels::run(&root(), accept),
         Task::Demo { json } => demo(json),
         Task::Bench(options) => bench(&options),
         Task::Drills { names } => drills(&names),

@@ -136,4 +136,15 @@ impl<D: Device> RecordPipeline<D> {
         self.device.download(&self.buffers.parity, record * RECORD_CHUNKS * 32, &mut bytes)?;
         Ok(bytes.as_chunks::<32>().0.to_vec())
     }
+
+    /// What is stored, after [`Self::encode_chunks`] alone: chunks and contents bitfield.
+    ///
+    /// # Errors
+    /// The device's failure.
+    pub fn stored_chunks(&self, record: usize) -> Result<(Vec<[u8; 32]>, Vec<u8>), KernelError> {
+        let (mut chunks, mut contents) = (vec![[0; 32]; RECORD_CHUNKS], vec![0; S_BUCKETS / 8]);
+        self.device.download(&self.buffers.stored, record * RECORD_CHUNKS * 32, chunks.as_flattened_mut())?;
+        self.device.download(&self.buffers.contents, record * S_BUCKETS / 8, &mut contents)?;
+        Ok((chunks, contents))
+    }
 }

@@ -82,9 +82,7 @@ fn check_encoding(label: &str, s_buckets: &[u16]) {
         pipeline.upload_records(form, &[record.as_flattened()]).unwrap();
         pipeline.set_hashes(0, &contents, hashes).unwrap();
         pipeline.encode_chunks(form).unwrap();
-        let mut found = vec![[0; 32]; RECORD_CHUNKS];
-        let mut found_contents = vec![0; S_BUCKETS / 8];
-        pipeline.stored(0, found.as_flattened_mut(), &mut found_contents).unwrap();
+        let (found, found_contents) = pipeline.stored_chunks(0).unwrap();
         assert_eq!(found_contents, expected_contents);
         if form == RecordForm::Extended {
             assert!(found == expected, "{label}");

@@ -4,9 +4,10 @@ use super::chunks::chunks;
 use super::{SMALL_K, pos_seed};
 use farming::encoding::{CpuRecordEncoder, RecordEncoder, RecordEncoderError};
 use farming::sector::{Bitfield, Chunk};
+use kernels::encoder::DeviceCounts;
 use kernels::shim::ShimDevice;
 use kernels::sizes::{RECORD_CHUNKS, S_BUCKETS};
-use kernels::{DeviceRecordEncoder, KernelError, RecordPipeline, Sizes};
+use kernels::{DeviceEncoders, KernelError, RecordPipeline, Sizes};
 use primitives::pieces::Record;
 use primitives::sectors::PosSeed;
 
@@ -27,7 +28,8 @@ fn shim_record_of_the_network_is_encoded_to_the_bytes_of_the_cpu() {
     let seed = pos_seed("kernels/record");
     let source: Chunks = boxed(chunks("kernels/record", RECORD_CHUNKS));
     let (expected, expected_contents) = encoded(&mut CpuRecordEncoder::new(), &seed, &source);
-    let mut encoder = DeviceRecordEncoder::new(ShimDevice::new(Sizes::NETWORK.k, 0)).unwrap();
+    let device = encoders(Sizes::NETWORK.k, &[1]);
+    let mut encoder = device.encoder();
     let (found, contents) = encoded(&mut encoder, &seed, &source);
     assert!(contents == expected_contents && found == expected);
 
@@ -40,15 +42,60 @@ fn shim_record_of_the_network_is_encoded_to_the_bytes_of_the_cpu() {
         (chunks, contents)
     });
     assert!(both[0] == both[1]);
+    let expected = DeviceCounts { encoded: 2, batches: 2, left_to_cpu: 0, failures: 0 };
+    assert_eq!(device.counts(), expected);
+}
+
+/// Encoders of a shim with pipelines of so much room.
+fn encoders(k: u32, rooms: &[usize]) -> DeviceEncoders {
+    let pipeline = |room: &usize| RecordPipeline::new(ShimDevice::new(k, 0), *room).unwrap();
+    DeviceEncoders::start(rooms.iter().map(pipeline).collect()).unwrap()
+}
+
+/// Small K makes other bytes than the network's, but the same in every batch.
+#[test]
+fn shim_batches_of_any_size_give_the_same_bytes_as_single_records() {
+    let seeds: Vec<PosSeed> = (0..3).map(|index| pos_seed(&format!("kernels/batch/{index}"))).collect();
+    let source: Chunks = boxed(chunks("kernels/batch", RECORD_CHUNKS));
+    let single = encoders(SMALL_K, &[1]);
+    let expected: Vec<_> = seeds.iter().map(|seed| encoded(&mut single.encoder(), seed, &source)).collect();
+    let several = encoders(SMALL_K, &[2, 1]);
+    assert_eq!(several.records_in_flight(), 3);
+    let found: Vec<_> = std::thread::scope(|scope| {
+        let spawn = |seed| {
+            let (mut encoder, source) = (several.encoder(), &source);
+            scope.spawn(move || encoded(&mut encoder, seed, source))
+        };
+        let threads: Vec<_> = seeds.iter().map(spawn).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(found == expected);
+    let counts = several.counts();
+    assert_eq!((counts.encoded, counts.left_to_cpu), (3, 0));
+    assert!((2..=3).contains(&counts.batches), "{counts:?}");
+}
+
+/// There are no kernels for this K: every batch fails, as it does on a device that is lost.
+#[test]
+fn shim_records_of_a_lost_device_are_encoded_on_the_cpu() {
+    let seed = pos_seed("kernels/lost");
+    let source: Chunks = boxed(chunks("kernels/lost", RECORD_CHUNKS));
+    let expected = encoded(&mut CpuRecordEncoder::new(), &seed, &source);
+    let lost = encoders(12, &[1]);
+    for _ in 0..2 {
+        assert!(encoded(&mut lost.encoder(), &seed, &source) == expected);
+    }
+    let expected = DeviceCounts { encoded: 0, batches: 0, left_to_cpu: 2, failures: 1 };
+    assert_eq!(lost.counts(), expected);
 }
 
 #[test]
 fn shim_encoder_refuses_what_is_no_scalar() {
     let mut source: Chunks = boxed(chunks("kernels/refused", RECORD_CHUNKS));
     source[5] = [0xff; 32];
-    let mut encoder = DeviceRecordEncoder::new(ShimDevice::new(SMALL_K, 0)).unwrap();
-    let error =
-        encoder.encode_record(&pos_seed("refused"), &mut source, &mut [0; S_BUCKETS / 8]).unwrap_err();
+    let device = encoders(SMALL_K, &[1]);
+    let seed = pos_seed("refused");
+    let error = device.encoder().encode_record(&seed, &mut source, &mut [0; S_BUCKETS / 8]).unwrap_err();
     assert!(matches!(error, RecordEncoderError::NotAScalar(5)), "{error}");
 }
 
