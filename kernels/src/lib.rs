@@ -10,6 +10,7 @@
 //! record is encoded on the CPU.
 
 pub mod bundle;
+pub mod check;
 pub mod cuda;
 pub mod device;
 pub mod encoder;

@@ -127,6 +127,18 @@ fn open_context(ordinal: u32) -> Result<(Context, u32), KernelError> {
 }
 
 impl CudaDevice {
+    /// Operations on integers that the card's lanes, 64 a multiprocessor, can do in a second at its highest clock.
+    ///
+    /// # Errors
+    /// The driver's.
+    pub fn operations_per_second(&self) -> Result<f64, KernelError> {
+        use sys::CUdevice_attribute as Attribute;
+        let device = self.context().device;
+        let multiprocessors = attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let kilohertz = attribute(device, Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE)?;
+        Ok(64.0 * f64::from(multiprocessors) * f64::from(kilohertz) * 1000.0)
+    }
+
     /// Opens a card and loads the kernels into it.
     ///
     /// # Errors

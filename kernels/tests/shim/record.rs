@@ -4,12 +4,14 @@ use super::chunks::chunks;
 use super::{SMALL_K, pos_seed};
 use farming::encoding::{CpuRecordEncoder, RecordEncoder, RecordEncoderError};
 use farming::sector::{Bitfield, Chunk};
+use kernels::check::check;
 use kernels::encoder::DeviceCounts;
 use kernels::shim::ShimDevice;
 use kernels::sizes::{RECORD_CHUNKS, S_BUCKETS};
 use kernels::{DeviceEncoders, KernelError, RecordPipeline, Sizes};
 use primitives::pieces::Record;
 use primitives::sectors::PosSeed;
+use std::time::Duration;
 
 type Chunks = Box<[Chunk; Record::NUM_CHUNKS]>;
 
@@ -73,6 +75,22 @@ fn shim_batches_of_any_size_give_the_same_bytes_as_single_records() {
     let counts = several.counts();
     assert_eq!((counts.encoded, counts.left_to_cpu), (3, 0));
     assert!((2..=3).contains(&counts.batches), "{counts:?}");
+}
+
+#[test]
+fn shim_check_of_a_device_compares_and_times() {
+    let mut pipeline = RecordPipeline::new(ShimDevice::new(Sizes::NETWORK.k, 0), 1).unwrap();
+    let report = check(&mut pipeline, "kernels/check", Duration::ZERO).unwrap();
+    assert_eq!((report.records_compared, report.records_different, report.records_left_to_cpu), (1, 0, 0));
+    assert!(report.is_sound());
+    assert!(
+        report.steps.iter().all(|step| step.time > Duration::ZERO && step.time < Duration::from_secs(600))
+    );
+    // Small K makes other bytes than the CPU's: that is found.
+    let mut pipeline = RecordPipeline::new(ShimDevice::new(SMALL_K, 0), 1).unwrap();
+    let report = check(&mut pipeline, "kernels/check", Duration::ZERO).unwrap();
+    assert_eq!((report.records_compared, report.records_different), (1, 1));
+    assert!(!report.is_sound());
 }
 
 /// There are no kernels for this K: every batch fails, as it does on a device that is lost.
