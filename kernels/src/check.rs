@@ -124,7 +124,7 @@ fn is_the_cpus(
 }
 
 /// Batches whose steps are timed; the first one warms up.
-const TIMED: usize = 3;
+const TIMED: usize = 2;
 
 fn time_steps<D: Device>(
     pipeline: &mut RecordPipeline<D>,
