@@ -4,6 +4,7 @@
 mod bench;
 mod demo;
 mod drills;
+mod kernels;
 mod nix;
 
 use anyhow::{Context, Result, bail};
@@ -59,6 +60,13 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         binaries: Option<PathBuf>,
     },
+    /// Compile the CUDA kernels for all supported cards into target/kernels.bundle, with NVRTC as pinned (installed under
+    /// target/tools); fails when one spills registers or needs more than kernels/registers.txt has
+    Kernels {
+        /// Write the registers into the table
+        #[arg(long)]
+        accept: bool,
+    },
     /// Format check and clippy, warnings as errors; cargo-deny where it is installed
     Lint,
 }
@@ -68,6 +76,7 @@ fn main() -> ExitCode {
         Task::Test { vectors, arguments } => test(vectors, &arguments),
         Task::Tools => tools().map(|directory| println!("The tools are in {}", directory.display())),
         Task::Lint => lint(),
+        Task::Kernels { accept } => kernels::run(&root(), accept),
         Task::Demo { json } => demo(json),
         Task::Bench(options) => bench(&options),
         Task::Drills { names } => drills(&names),
@@ -220,7 +229,39 @@ fn test(vectors: bool, arguments: &[String]) -> Result<()> {
         );
         left_out.push(DEV_VECTORS);
     }
-    run(run_tests(vectors, &left_out, arguments, &[]))
+    run(run_tests(vectors, &left_out, arguments, &[]))?;
+    if everything && !vectors { shim_tests() } else { Ok(()) }
+}
+
+/// The kernels on the CPU. Their feature is not for the programs that `apply` builds, so they are a build of their own.
+fn shim_tests() -> Result<()> {
+    let arguments = ["--release", "--workspace", "--locked", "--features", SHIM, "--test", "shim"];
+    let mut command = cargo();
+    if let Err(reason) = cplusplus() {
+        eprintln!("SKIPPED: every test named shim_…: {reason}; `apt-get install g++` has a compiler");
+        return Ok(());
+    }
+    if has("nextest") {
+        command.args(["nextest", "run"]).args(arguments);
+    } else {
+        command.arg("test").args(arguments).args(["--", "--test-threads=1"]);
+    }
+    run(command)
+}
+
+/// The feature with which the kernels run on the CPU.
+const SHIM: &str = "kernels/shim";
+
+/// Whether there is a compiler for the shim.
+fn cplusplus() -> Result<(), String> {
+    let compiler = env::var_os("CXX").unwrap_or_else(|| "c++".into());
+    let mut command = Command::new(&compiler);
+    command.args(["-std=c++20", "-fsyntax-only", "-x", "c++", "/dev/null"]).stderr(Stdio::null());
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(format!("{} knows no C++20", compiler.display())),
+        Err(error) => Err(format!("{} does not run ({error})", compiler.display())),
+    }
 }
 
 /// The packages that have code of their own for some instruction sets, and the first set that has.
@@ -337,6 +378,17 @@ fn lint() -> Result<()> {
         ["clippy", "--release", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     clippy.args(arguments);
     run(clippy)?;
+    if cplusplus().is_ok() {
+        let mut clippy = cargo();
+        let arguments =
+            ["clippy", "--release", "--workspace", "--locked", "--features", SHIM, "--test", "shim"];
+        clippy.args(arguments).args(["--", "-D", "warnings"]);
+        run(clippy)?;
+    } else {
+        eprintln!(
+            "SKIPPED: clippy of the kernels' tests, which need a C++ compiler: `apt-get install g++` has one"
+        );
+    }
     if has("deny") {
         let mut deny = cargo();
         deny.args(["deny", "check", "licenses", "bans", "sources"]);

@@ -1,8 +1,9 @@
 //! The command line. One definition feeds parsing, `--help` and the man pages.
 
 use crate::logging::LogFormat;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -190,6 +191,32 @@ pub struct ProofServerArguments {
     pub proof_concurrency: usize,
 }
 
+/// What records are encoded on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Backend {
+    /// The GPU if there is one that can, else the CPU
+    #[default]
+    Auto,
+    /// The GPU, or not at all
+    Cuda,
+    /// The CPU
+    Cpu,
+}
+
+/// The GPU that records are encoded on: the first that `CUDA_VISIBLE_DEVICES` leaves.
+#[derive(Debug, Clone, Default, Args)]
+pub struct BackendArguments {
+    /// What records are encoded on
+    #[arg(long, value_enum, value_name = "BACKEND", default_value_t)]
+    pub backend: Backend,
+    /// Bundle of compiled kernels [default: kernels.bundle beside this program, else they are compiled by this host's NVRTC]
+    #[arg(long, value_name = "FILE")]
+    pub cuda_kernels: Option<PathBuf>,
+    /// Records on the GPU at once, each takes 160 MB of its memory [default: 24, or as many as fit]
+    #[arg(long, value_name = "N", env = "GPU_CONCURRENCY")]
+    pub gpu_concurrency: Option<NonZeroUsize>,
+}
+
 /// `plot-server`
 #[derive(Debug, Args)]
 pub struct PlotServerArguments {
@@ -205,9 +232,12 @@ pub struct PlotServerArguments {
     /// Ask caches on this host first, for all they hold
     #[arg(long)]
     pub priority_cache: bool,
-    /// Records encoded at once [default: one per core]
+    /// Records encoded on the CPU at once [default: one per core]
     #[arg(long, value_name = "N")]
     pub record_encoding_concurrency: Option<usize>,
+    /// What encodes.
+    #[command(flatten)]
+    pub backend: BackendArguments,
     /// Sectors in the spool at most, encoding or waiting to be fetched
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub spool_sectors: usize,

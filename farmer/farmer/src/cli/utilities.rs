@@ -143,6 +143,25 @@ pub enum BenchmarkUtility {
     Audit(AuditArguments),
     /// Audit a farm and prove one of its chunks on this host's CPU; exit status 69 when that takes four seconds or more
     Prove(ProveArguments),
+    /// Encode random records on the GPU, compare each with the CPU's bytes and time every step; exit status 65 when one differs
+    Gpu(GpuArguments),
+}
+
+/// `util benchmark gpu`
+#[derive(Debug, Args)]
+pub struct GpuArguments {
+    /// How long new records are encoded and compared; one batch at least
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub seconds: u32,
+    /// Records of a batch
+    #[arg(long, value_name = "N", default_value = "8")]
+    pub batch: NonZeroUsize,
+    /// Bundle of compiled kernels [default: kernels.bundle beside this program, else they are compiled by this host's NVRTC]
+    #[arg(long, value_name = "FILE")]
+    pub cuda_kernels: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `util benchmark audit`

@@ -3,6 +3,7 @@
 //! `desk` answers plot-clients out of the lease table (`leases`) and the spool; `serve` puts it on NATS and TCP; workers
 //! (`worker`) fetch pieces, encode, and fill the spool.
 
+pub mod backend;
 pub mod desk;
 pub mod leases;
 pub mod metrics;
@@ -17,10 +18,10 @@ use crate::roles::piece_source::{PieceSources, SourceOptions};
 use crate::roles::{Error, RoleContext};
 use crate::status::State;
 use archiving::Kzg;
+use backend::Encoding;
 use cluster::ClusterClient;
 use cluster::transfer::{Credentials, ItemType, ServerOptions, TransferPool, TransferServer};
 use desk::Desk;
-use farming::encoding::SectorEncoder;
 use metrics::Metrics;
 use serve::Window;
 use spool::{Spool, SpoolError, SpooledSector};
@@ -69,6 +70,7 @@ pub async fn serve(
 ) -> Result<(), Error> {
     let Surroundings { client, credentials, kzg, caches } = surroundings;
     let metrics = Metrics::new(&context.status);
+    let metrics_of_backend = metrics.device.clone();
     let spool = Spool::open(&arguments.base_path)?;
     let recovered = context.unless_stopped(recover(context, spool)).await?;
     let (spool, sound) = recovered?;
@@ -86,7 +88,8 @@ pub async fn serve(
     })?;
     let address = context.advertised(&client, &arguments.advertise, server.address()).await?;
     let caches = caches.unwrap_or_else(|| Arc::new(context.join(&client, 0)));
-    let workshop = workshop(context, arguments, &desk, &client, &kzg, Caches::new(caches, pool))?;
+    let encoding = open_encoding(arguments, metrics_of_backend).await?;
+    let workshop = workshop(context, arguments, &desk, &client, &kzg, Caches::new(caches, pool), encoding)?;
     let window = Window { desk: Arc::clone(&desk), instance: context.instance, address };
     let services = window.open(&client).await?;
 
@@ -110,9 +113,9 @@ fn workshop(
     client: &ClusterClient,
     kzg: &Kzg,
     caches: Caches,
+    encoding: Encoding,
 ) -> Result<Arc<Workshop>, Error> {
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let threads = arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024);
+    let threads = cpu_threads(arguments);
     // An encoding keeps its threads until its sector is finished: the next sector's pieces are not to wait for that.
     let checks = nice_pool("checker", threads)?;
     let options = SourceOptions {
@@ -123,10 +126,27 @@ fn workshop(
     Ok(Arc::new(Workshop {
         desk: Arc::clone(desk),
         pieces: PieceSources::new(client, kzg, caches, &checks, &options),
-        encoder: tokio::sync::Mutex::new(Some(SectorEncoder::cpu(threads))),
-        pool: nice_pool("encoder", threads)?,
+        encoder: tokio::sync::Mutex::new(Some(encoding.sector_encoder())),
+        pool: nice_pool("encoder", encoding.threads())?,
+        encoding,
         shutdown: context.shutdown.clone(),
     }))
+}
+
+/// Records that the CPU encodes at once.
+fn cpu_threads(arguments: &PlotServerArguments) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    arguments.record_encoding_concurrency.unwrap_or(cores).clamp(1, 1024)
+}
+
+/// Looks for the GPU; its kernels may have to be compiled.
+async fn open_encoding(
+    arguments: &PlotServerArguments,
+    metrics: metrics::DeviceMetrics,
+) -> Result<Encoding, Error> {
+    let (backend, threads) = (arguments.backend.clone(), cpu_threads(arguments));
+    let opening = tokio::task::spawn_blocking(move || Encoding::open(&backend, threads, metrics));
+    opening.await.map_err(|error| Error::Internal(error.to_string()))?
 }
 
 /// Threads that step back for whatever else runs on the host.

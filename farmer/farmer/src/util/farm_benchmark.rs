@@ -1,7 +1,8 @@
-//! `util benchmark audit|prove`: whether farms are fast enough to earn. Nothing is changed; a farm in use is measured
+//! `util benchmark audit|prove|gpu`: whether farms are fast enough to earn, and what a GPU does. Nothing is changed; a farm in use is measured
 //! beside its plot-client's own audits.
 
 mod audit;
+mod gpu;
 mod prove;
 
 use crate::cli::{AuditArguments, BenchmarkUtility, ProveArguments, SrsArguments};
@@ -27,6 +28,7 @@ pub const FARMING_TIMEOUT: Duration = Duration::from_secs(4);
 /// farm cannot be opened or has no sector.
 pub async fn run(srs: SrsArguments, benchmark: BenchmarkUtility) -> Result<(), Error> {
     let (json, outcome) = match benchmark {
+        BenchmarkUtility::Gpu(arguments) => return blocking(move || gpu::run(&arguments)).await,
         BenchmarkUtility::Audit(AuditArguments { farms, audits, json }) => {
             let work = move || audit::run(&open(&farms)?, audits.get());
             (json, blocking(work).await?)

@@ -6,6 +6,17 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 
+/// What a GPU did, and what it did not.
+#[derive(Clone)]
+pub struct DeviceMetrics {
+    /// Records encoded on the GPU.
+    pub encoded: Counter,
+    /// Records that the CPU encoded for it.
+    pub left_to_cpu: Counter,
+    /// Failures of the GPU.
+    pub failures: Counter,
+}
+
 /// Counters of a plot-server.
 #[derive(Clone)]
 pub struct Metrics {
@@ -17,6 +28,8 @@ pub struct Metrics {
     pub sectors_delivered: Counter,
     /// Records encoded.
     pub records_encoded: Counter,
+    /// Of them, what the GPU did.
+    pub device: DeviceMetrics,
     /// Pieces fetched.
     pub pieces_downloaded: Counter,
     /// How they were fetched.
@@ -37,6 +50,14 @@ impl Metrics {
             sectors_failed: status.counter("sectors_failed", "Sectors that could not be made"),
             sectors_delivered: status.counter("sectors_delivered", "Sectors that plot-clients have stored"),
             records_encoded: status.counter("records_encoded", "Records encoded"),
+            device: DeviceMetrics {
+                encoded: status.counter("gpu_records", "Records encoded on the GPU"),
+                left_to_cpu: status.counter(
+                    "gpu_records_left_to_cpu",
+                    "Records meant for the GPU that the CPU encoded: they did not fit its buffers, or it had failed",
+                ),
+                failures: status.counter("gpu_errors", "Failures of the GPU; a batch's worker ends with one"),
+            },
             pieces_downloaded: status.counter("pieces_downloaded", "Pieces fetched"),
             fetching: FetchMetrics::new(status),
             spool_sectors: status.gauge("spool_sectors", "Finished sectors in the spool"),

@@ -2,6 +2,7 @@
 //! the spool, and encodes. So the next sector's pieces arrive while this one is encoded, and a sector whose pieces nobody
 //! has holds up no other.
 
+use super::backend::Encoding;
 use super::desk::{Desk, Work};
 use super::leases::{Failure, SectorRequest};
 use super::spool::{BLOCK_SIZE, PartialSector, SpoolError, SpooledSector};
@@ -31,6 +32,8 @@ pub struct Workshop {
     pub pieces: PieceSources,
     /// The encoder, lent to one worker at a time.
     pub encoder: tokio::sync::Mutex<Option<SectorEncoder>>,
+    /// What the encoder encodes on.
+    pub encoding: Encoding,
     /// Threads of the encoder.
     pub pool: Arc<rayon::ThreadPool>,
     /// The shutdown.
@@ -88,8 +91,7 @@ impl Workshop {
                 self.report(request, result);
             }
             Err(error) => {
-                let records = self.pool.current_num_threads();
-                *encoder = Some(SectorEncoder::cpu(records));
+                *encoder = Some(self.encoding.sector_encoder());
                 self.desk.fail(&key, Failure::Other(format!("the encoder failed: {error}")));
             }
         }
@@ -174,7 +176,9 @@ impl Workshop {
             self.desk.metrics().records_encoded.inc();
         };
         let source = |offset| Ok(pieces.take(offset));
-        let encoded = self.pool.install(|| encoder.encode(plan, &source, &progress, &work.stop_encoding))?;
+        let encoded = self.pool.install(|| encoder.encode(plan, &source, &progress, &work.stop_encoding));
+        self.encoding.count();
+        let encoded = encoded?;
         let sector = self.pool.install(|| self.store(partial, &encoded))?;
         let seconds = started.elapsed().as_secs_f64();
         self.desk.metrics().encoding_seconds.observe(seconds);

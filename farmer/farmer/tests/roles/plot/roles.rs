@@ -6,7 +6,7 @@ use cluster::ClusterSecret;
 use cluster::contract::Role;
 use cluster::testing::{NatsServer, free_address};
 use farmer::cli::{
-    AdvertiseArguments, FarmPath, NatsArguments, PlotClientArguments, PlotServerArguments,
+    AdvertiseArguments, BackendArguments, FarmPath, NatsArguments, PlotClientArguments, PlotServerArguments,
     ProofServerArguments, Space, SrsArguments, TlsArguments,
 };
 use farmer::roles::context::{Home, Shared};
@@ -86,6 +86,7 @@ impl Server {
     ) -> Self {
         let port = free_address().port();
         let arguments = PlotServerArguments {
+            backend: BackendArguments::default(),
             base_path: base_path.to_owned(),
             listen_port: port,
             advertise: AdvertiseArguments { advertise: advertise.map(|address| address.to_string()) },
