@@ -15,6 +15,8 @@ in
 settings:
 let
   inherit (settings) tls cluster;
+  # Marks stand for them: the file is of the store, and they are put in when the server is started.
+  passwords = settings.passwords or true;
   optionals = condition: values: if condition then values else [ ];
   lines = [
     "server_name: ${quoted settings.serverName}"
@@ -25,14 +27,28 @@ let
     "max_connections: 3000"
     "max_control_line: 4096"
   ]
+  ++ optionals passwords (
+    block "authorization" [
+      "user: ${quoted "autonomys"}"
+      "password: ${quoted "NATS-CLIENT-PASSWORD"}"
+      "timeout: 2"
+    ]
+  )
   ++ optionals (tls != null) (block "tls" (certificates tls ++ [ "timeout: 5" ]))
   ++ optionals (cluster != null) (
     block "cluster" (
       [
         "name: ${quoted cluster.name}"
         "listen: ${quoted (withPort settings.address cluster.port)}"
-        "routes: ["
       ]
+      ++ optionals passwords (
+        block "authorization" [
+          "user: ${quoted "autonomys-route"}"
+          "password: ${quoted "NATS-ROUTE-PASSWORD"}"
+          "timeout: 2"
+        ]
+      )
+      ++ [ "routes: [" ]
       ++ map (route: "  ${quoted route}") cluster.routes
       ++ [ "]" ]
       ++ optionals (tls != null) (

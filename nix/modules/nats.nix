@@ -12,8 +12,17 @@ let
   pure = import ../lib;
   name = "autonomys-nats";
 
-  # A file of the store: it names certificates and holds no secret.
-  configFile = pkgs.writeText "nats-server.conf" (
+  # With a secret, NATS asks for passwords that follow from it.
+  passwords = shared.secretFile != null;
+  withUser =
+    route:
+    if passwords && !lib.hasInfix "@" route then
+      builtins.replaceStrings [ "://" ] [ "://autonomys-route:NATS-ROUTE-PASSWORD@" ] route
+    else
+      route;
+
+  # A file of the store: it names certificates, and marks stand in the places of passwords.
+  template = pkgs.writeText "nats-server.conf" (
     pure.natsConf {
       inherit (cfg)
         serverName
@@ -31,10 +40,12 @@ let
           {
             name = shared.clusterName;
             port = cfg.clusterPort;
-            inherit (cfg) routes;
+            routes = map withUser cfg.routes;
           };
+      inherit passwords;
     }
   );
+  configFile = if passwords then "%t/${name}/nats-server.conf" else template;
   program = pure.commands.nats { inherit configFile; };
   distinct = lib.unique cfg.routes;
 in
@@ -105,7 +116,8 @@ in
       rank = 10;
       program = lib.getExe' cfg.package "nats-server";
       directories = [ cfg.storeDir ];
-      needsSecret = false;
+      needsSecret = passwords;
+      prepare = lib.optional passwords "${lib.getExe' shared.package "autonomys-farmer"} util nats-configuration --cluster-secret-file %d/cluster-secret ${template} %t/${name}/nats-server.conf";
       ports = [ cfg.port ] ++ lib.optional (cfg.routes != [ ]) cfg.clusterPort;
       gate = [
         "nats"

@@ -58,6 +58,11 @@ let
         default = { };
         description = "Files by the name under which it finds them in %d.";
       };
+      prepare = mkOption {
+        type = types.listOf types.str;
+        default = [ ];
+        description = "Commands before it, as its own user; what they write for it goes to /run/NAME.";
+      };
       gpu = mkOption {
         type = types.bool;
         default = false;
@@ -186,8 +191,10 @@ let
           User = name;
           Group = "autonomys";
           # As root, before everything is taken away.
-          ExecStartPre = lib.optional (owned != [ ])
-            "+${lib.getExe directoriesScript} ${name} autonomys ${builtins.concatStringsSep " " owned}";
+          ExecStartPre =
+            lib.optional (owned != [ ])
+              "+${lib.getExe directoriesScript} ${name} autonomys ${builtins.concatStringsSep " " owned}"
+            ++ unit.prepare;
           ExecStart = builtins.concatStringsSep " " (
             lib.optional (unit.placedAtStart != null) unit.placedAtStart ++ [ unit.program ] ++ map pure.execWord unit.command
           );
@@ -200,6 +207,10 @@ let
           KillSignal = "SIGTERM";
           LimitNOFILE = 65536;
           OOMPolicy = "stop";
+        }
+        // lib.optionalAttrs (unit.prepare != [ ]) {
+          RuntimeDirectory = name;
+          RuntimeDirectoryMode = "0700";
         }
         // lib.optionalAttrs (unit.memoryMax != null) { MemoryMax = unit.memoryMax; }
         // lib.optionalAttrs (unit.cpus != null) {

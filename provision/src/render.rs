@@ -139,6 +139,7 @@ fn nats(tera: &Tera, cluster: &Cluster, host: &Host, layout: &Layout) -> Result<
     context.insert("store_dir", &layout.data().join("nats"));
     for (name, user) in [("client", NatsUser::Client), ("route", NatsUser::Route)] {
         context.insert(format!("{name}_user"), user.name());
+        context.insert(format!("{name}_password"), user.mark());
     }
     context.insert("tls", &node.nats.tls.as_ref().map(|tls| &tls.value));
     if let Some(port) = node.nats.cluster_port {

@@ -312,7 +312,7 @@ impl Cluster {
 
     /// Routes of every nats-server to the others, with a mark for the password; none of a server that is alone.
     pub fn nats_routes(&self) -> Vec<String> {
-        let user = format!("nats://{}:NATS-ROUTE-PASSWORD@", NatsUser::Route.name());
+        let user = format!("nats://{}:{}@", NatsUser::Route.name(), NatsUser::Route.mark());
         self.nats_urls(&user, |nats| Some(nats.cluster_port?.value))
     }
 

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::inventory::SecretReference;
 use crate::transport::{Command, Transport};
-use primitives::cluster_secret::{self, NatsUser};
+use primitives::cluster_secret;
 use sha2::{Digest, Sha256};
 use std::path::Path;
 use std::time::Duration;
@@ -12,16 +12,6 @@ use std::time::Duration;
 const SECRET_MAX: usize = 4096;
 /// Shortest secret accepted, in bytes: what a passphrase generator gives at least.
 const SECRET_MIN: usize = 16;
-
-/// What stands for the passwords of NATS until a file is written on its host: so none is in a plan, and what plans compare
-/// does not depend on the secret.
-pub const MARKS: [(&str, NatsUser); 2] =
-    [("NATS-CLIENT-PASSWORD", NatsUser::Client), ("NATS-ROUTE-PASSWORD", NatsUser::Route)];
-
-/// Whether a text has a place for a password.
-pub fn is_marked(text: &str) -> bool {
-    MARKS.iter().any(|(mark, _)| text.contains(mark))
-}
 
 /// A secret. Its only way out is [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq)]
@@ -39,16 +29,14 @@ impl Secret {
         &self.0
     }
 
-    /// A text with the passwords that follow from the secret in the places that a template marks.
+    /// A text with the passwords of NATS in the places of their marks.
     pub fn fill(&self, text: &str) -> String {
-        let key = cluster_secret::key(&self.0);
-        MARKS.iter().fold(text.to_string(), |text, (mark, user)| text.replace(mark, &user.password(&key)))
+        cluster_secret::fill(text, &cluster_secret::key(&self.0))
     }
 
     /// The other way round: with marks in the places of the passwords.
     pub fn mark(&self, text: &str) -> String {
-        let key = cluster_secret::key(&self.0);
-        MARKS.iter().fold(text.to_string(), |text, (mark, user)| text.replace(&user.password(&key), mark))
+        cluster_secret::mark(text, &cluster_secret::key(&self.0))
     }
 
     /// 32 bytes of the kernel's randomness, in hex.
@@ -141,17 +129,6 @@ mod tests {
         assert_eq!(secret.expose(), b"correct horse battery");
         let error = Secret::checked(b"short-secret\n", "a file").expect_err("too short");
         assert!(!error.to_string().contains("short-secret"), "{error}");
-    }
-
-    #[test]
-    fn passwords_come_and_go() {
-        let secret = Secret::checked(b"correct horse battery\n", "test").expect("long enough");
-        let text = "user: x\npassword: NATS-CLIENT-PASSWORD\nroute: nats://r:NATS-ROUTE-PASSWORD@h:1\n";
-        let filled = secret.fill(text);
-        assert!(is_marked(text) && !is_marked(&filled) && filled.len() > text.len());
-        assert_eq!(secret.mark(&filled), text);
-        let other = Secret::checked(b"another horse, battery", "test").expect("long enough");
-        assert_eq!(other.mark(&filled), filled, "of another secret they are not known");
     }
 
     #[tokio::test]

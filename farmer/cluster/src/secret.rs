@@ -57,6 +57,11 @@ impl ClusterSecret {
         Self { key: cluster_secret::key(bytes).into() }
     }
 
+    /// A nats-server's configuration with the passwords that follow from the secret, in the places of their marks.
+    pub fn fill(&self, text: &str) -> String {
+        cluster_secret::fill(text, self.key.as_bytes())
+    }
+
     /// The password by which a NATS server knows members of the cluster.
     pub(crate) fn nats_password(&self) -> String {
         NatsUser::Client.password(self.key.as_bytes())

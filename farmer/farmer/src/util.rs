@@ -35,6 +35,7 @@ pub async fn run(arguments: UtilArguments, shutdown: Shutdown) -> Result<(), Err
             Utility::ShardedCacheBenchmark(arguments) => cache_benchmark::run(&nats, srs, arguments).await,
             Utility::VerifyPiece(arguments) => verify_piece::run(&nats, srs, arguments).await,
             Utility::Scrub(arguments) => scrub::run(arguments).await,
+            Utility::NatsConfiguration(arguments) => crate::nats::configuration(&nats, &arguments),
             Utility::Info(arguments) => info::run(&nats, arguments).await,
             Utility::Benchmark(benchmark) => farm_benchmark::run(srs, benchmark).await,
         }

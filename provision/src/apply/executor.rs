@@ -14,9 +14,10 @@ use crate::layout::Layout;
 use crate::packages;
 use crate::plan::{Action, Phase, Plan, Step};
 use crate::render::RenderedFile;
-use crate::secret::{self, Secret};
+use crate::secret::Secret;
 use crate::supervisor::{ProcessState, Reload, Supervisor};
 use crate::transport::{Command, Transport};
+use primitives::cluster_secret;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -348,7 +349,7 @@ impl<'a> Executor<'a> {
     }
 
     async fn write_file(&self, file: &RenderedFile) -> Result<Done> {
-        let filled = match secret::is_marked(&file.text) {
+        let filled = match cluster_secret::is_marked(&file.text) {
             true => Some(Secret::of_host(&self.layout.secret(), self.transport).await?.fill(&file.text)),
             false => None,
         };

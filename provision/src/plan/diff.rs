@@ -1,7 +1,8 @@
 //! What a plan changes in files, line by line, without the secrets in them. Pure.
 
 use super::{Action, Plan};
-use crate::{redact, secret};
+use crate::redact;
+use primitives::cluster_secret::is_marked;
 use serde::Serialize;
 use similar::{Algorithm, DiffOp, DiffTag, capture_diff_slices, group_diff_ops};
 use std::collections::{BTreeMap, BTreeSet};
@@ -94,7 +95,7 @@ pub fn unified(old: &str, new: &str) -> String {
     let (mut old, mut new) = (lines(old), lines(new));
     let (old_shown, new_shown) = (lines(&old_shown), lines(&new_shown));
     // A line that gets its password on the host is the one that has it there.
-    let marked = new.iter().zip(&new_shown).filter(|(line, _)| secret::is_marked(line));
+    let marked = new.iter().zip(&new_shown).filter(|(line, _)| is_marked(line));
     let marked: BTreeSet<&str> = marked.map(|(_, shown)| *shown).collect();
     for (lines, shown) in [(&mut old, &old_shown), (&mut new, &new_shown)] {
         for (line, shown) in lines.iter_mut().zip(shown).filter(|(_, shown)| marked.contains(**shown)) {

@@ -23,7 +23,7 @@ async fn a_second_apply_changes_nothing() {
     let configuration = std::fs::read_to_string(&path).unwrap();
     let secret = std::fs::read(fixture.layout().secret()).unwrap();
     let password = NatsUser::Client.password(&cluster_secret::key(&secret));
-    assert!(configuration.contains(&password) && !provision::secret::is_marked(&configuration));
+    assert!(configuration.contains(&password) && !cluster_secret::is_marked(&configuration));
     assert_eq!(
         std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions()) & 0o777,
         0o600

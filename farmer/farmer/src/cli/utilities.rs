@@ -33,6 +33,9 @@ pub enum Utility {
     VerifyPiece(VerifyPieceArguments),
     /// Compare the checksums of a farm's sectors; exit status 65 when damage is found and not repaired
     Scrub(ScrubArguments),
+    /// Put the passwords that follow from --cluster-secret-file into a nats-server's configuration, in the places of
+    /// NATS-CLIENT-PASSWORD and NATS-ROUTE-PASSWORD
+    NatsConfiguration(NatsConfigurationArguments),
     /// Say what farms and piece stores are and hold; also while they are in use
     Info(InfoArguments),
     /// Measure whether farms are fast enough
@@ -52,6 +55,17 @@ pub struct ReadyArguments {
     /// Give up after this long
     #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
     pub timeout: Duration,
+}
+
+/// `util nats-configuration`
+#[derive(Debug, Args)]
+pub struct NatsConfigurationArguments {
+    /// The configuration with places for the passwords
+    #[arg(value_name = "FILE")]
+    pub template: PathBuf,
+    /// Where it is written with them, mode 0600
+    #[arg(value_name = "OUTPUT")]
+    pub output: PathBuf,
 }
 
 /// `util reinitialization-cache`

@@ -385,7 +385,7 @@ fn nats(text: &str) -> Option<Nats> {
     let quoted = |line: &str| Some(line.split('"').nth(1)?.to_string());
     let (mut name, mut listen, mut monitor, mut cluster, mut routes) = (None, None, None, None, Vec::new());
     // A password that was not filled in is everybody's.
-    if crate::secret::is_marked(text) {
+    if primitives::cluster_secret::is_marked(text) {
         return None;
     }
     // Blocks that are open, the innermost last.
