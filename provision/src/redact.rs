@@ -215,8 +215,10 @@ mod tests {
         ] {
             assert_eq!(text(shown), shown);
         }
+        let nats = include_str!("../../templates/golden/local/etc/nats-server.conf");
+        let hidden = nats.replace("\"NATS-CLIENT-PASSWORD\"", HIDDEN);
+        assert_eq!(text(nats), hidden, "its password is, and nothing else");
         for golden in [
-            include_str!("../../templates/golden/local/etc/nats-server.conf"),
             include_str!("../../templates/golden/local/etc/supervisord.conf"),
             include_str!("../../templates/golden/local/etc/supervisor.d/autonomys-plot-client.conf"),
             include_str!("../../templates/golden/dual-gpu/etc/supervisor.d/autonomys-plot-server-0.conf"),
