@@ -201,7 +201,8 @@ impl Client {
     pub async fn stop(self) {
         self.running.stop().await;
         let options = FarmOptions::existing(&self.directory, FarmMode::ReadOnly);
-        crate::world::eventually("the farm's lock", Duration::from_secs(20), || {
+        // What was computed for a slot on every core is finished and then not used.
+        crate::world::eventually("the farm's lock", Duration::from_secs(60), || {
             !matches!(Farm::open(&options), Err(FarmError::Locked { .. }))
         })
         .await;
