@@ -5,7 +5,7 @@
 
 use crate::pipeline::RecordForm;
 use crate::sizes::RECORD_CHUNKS;
-use crate::{Device, KernelError, RecordPipeline, RecordStatus, Sizes};
+use crate::{Device, DeviceEncoders, KernelError, RecordPipeline, RecordStatus, Sizes};
 use archiving::Scalar;
 use farming::encoding::{CpuRecordEncoder, RecordEncoder};
 use farming::sector::{Bitfield, Chunk};
@@ -106,6 +106,30 @@ pub fn check<D: Device>(
         if begun.elapsed() >= duration {
             return Ok(report);
         }
+    }
+}
+
+/// Encodes a random record on a device and compares it with the CPU's, before anything is stored of what that device makes: a
+/// farm full of wrong sectors is found only when it earns nothing.
+///
+/// # Errors
+/// [`KernelError::WrongBytes`], or [`KernelError::Launch`] when the device encoded nothing.
+pub fn try_out(encoders: &DeviceEncoders, label: &str) -> Result<(), KernelError> {
+    let (seed, mut chunks) = Random::new(label).record();
+    let source = chunks.clone();
+    let array: &mut [Chunk; Record::NUM_CHUNKS] =
+        chunks.as_mut_slice().try_into().expect("a record has 2^15 chunks");
+    let mut contents: Box<Bitfield> = Box::new([0; Record::NUM_S_BUCKETS / 8]);
+    encoders.encoder().encode_record(&seed, array, &mut contents).expect("random chunks are scalars");
+    let device = encoders.name().to_owned();
+    if encoders.counts().encoded == 0 {
+        let message = "the record that it was tried with was left to the CPU".to_owned();
+        return Err(KernelError::Launch { device, message });
+    }
+    let stored = (chunks.as_flattened(), contents.as_slice());
+    match is_the_cpus(&mut CpuRecordEncoder::new(), &seed, source, stored) {
+        true => Ok(()),
+        false => Err(KernelError::WrongBytes { device }),
     }
 }
 

@@ -103,6 +103,15 @@ pub enum KernelError {
         /// Bytes that were asked for.
         bytes: usize,
     },
+    /// The device computes something else than the CPU.
+    #[error(
+        "{device} encodes a record to other bytes than the CPU: nothing is plotted on it; `autonomys-farmer util benchmark gpu` \
+         says how often, and then tell us"
+    )]
+    WrongBytes {
+        /// Name of the device.
+        device: String,
+    },
     /// More records, or fewer than one, were given than the pipeline has room for.
     #[error("a batch has 1 to {room} records, {found} were given")]
     BatchSize {

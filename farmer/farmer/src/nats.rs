@@ -54,11 +54,12 @@ pub(crate) fn configuration(
     };
     let reading = |error| failed("read", template, error);
     let mut text = String::new();
-    File::open(template)
-        .map_err(reading)?
-        .take(CONFIGURATION_MAX)
-        .read_to_string(&mut text)
-        .map_err(reading)?;
+    let file = File::open(template).map_err(reading)?;
+    file.take(CONFIGURATION_MAX + 1).read_to_string(&mut text).map_err(reading)?;
+    // A part of it would be a server without its limits.
+    if text.len() as u64 > CONFIGURATION_MAX {
+        return Err(reading(std::io::Error::other(format!("it has more than {CONFIGURATION_MAX} bytes"))));
+    }
     let filled = secret.fill(&text);
     // Whole or not at all, and never readable for others.
     let beside = output.with_extension("new");
@@ -104,6 +105,9 @@ mod tests {
             assert_eq!(password.len(), 64);
             assert_eq!(std::fs::metadata(at("out")).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        std::fs::write(at("template"), "x".repeat(CONFIGURATION_MAX as usize + 1)).unwrap();
+        let error = line(&["--cluster-secret-file", &secret]).unwrap_err().to_string();
+        assert!(error.contains("more than 1048576 bytes"), "{error}");
         assert!(line(&[]).unwrap_err().to_string().contains("--cluster-secret-file"));
     }
 }

@@ -1,6 +1,7 @@
 //! As many batches in flight as a card has memory for.
 
 use super::{CudaDevice, CudaOptions};
+use crate::check::try_out;
 use crate::{DeviceEncoders, KernelError, RecordPipeline, Sizes};
 
 /// Records of a batch: so many fill the multiprocessors of a large card, whose single records end in idle tails.
@@ -20,10 +21,11 @@ fn fitting(free_bytes: usize, wanted_records: Option<usize>) -> (usize, usize) {
 
 impl CudaDevice {
     /// Opens a card and starts its encoders, with `records` in flight (`GPU_CONCURRENCY`), by default 24, and not more than free
-    /// memory has room for. When memory runs out all the same, batches are halved; one record is the smallest.
+    /// memory has room for. When memory runs out all the same, batches are halved; one record is the smallest. A first record is
+    /// compared with the CPU's.
     ///
     /// # Errors
-    /// As [`Self::open`], and [`KernelError::OutOfMemory`] when not even one record fits.
+    /// As [`Self::open`] and [`try_out`], and [`KernelError::OutOfMemory`] when not even one record fits.
     pub fn encoders(options: &CudaOptions, records: Option<usize>) -> Result<DeviceEncoders, KernelError> {
         let device = Self::open(options)?;
         let (free, _) = device.memory()?;
@@ -34,7 +36,11 @@ impl CudaDevice {
                     room /= 2;
                     tracing::warn!(device = device.context().name, room, "Memory is short: smaller batches");
                 }
-                pipelines => return DeviceEncoders::start(pipelines?),
+                pipelines => {
+                    let encoders = DeviceEncoders::start(pipelines?)?;
+                    try_out(&encoders, "kernels at the start")?;
+                    return Ok(encoders);
+                }
             }
         }
     }

@@ -4,7 +4,7 @@ use super::chunks::chunks;
 use super::{SMALL_K, pos_seed};
 use farming::encoding::{CpuRecordEncoder, RecordEncoder, RecordEncoderError};
 use farming::sector::{Bitfield, Chunk};
-use kernels::check::check;
+use kernels::check::{check, try_out};
 use kernels::encoder::DeviceCounts;
 use kernels::shim::ShimDevice;
 use kernels::sizes::{RECORD_CHUNKS, S_BUCKETS};
@@ -46,6 +46,16 @@ fn shim_record_of_the_network_is_encoded_to_the_bytes_of_the_cpu() {
     assert!(both[0] == both[1]);
     let expected = DeviceCounts { encoded: 2, batches: 2, left_to_cpu: 0, failures: 0 };
     assert_eq!(device.counts(), expected);
+    try_out(&device, "kernels/try-out").unwrap();
+}
+
+/// Small K makes other bytes than the CPU's, and a device that is lost makes none.
+#[test]
+fn shim_device_that_computes_wrongly_is_not_plotted_on() {
+    let wrong = try_out(&encoders(SMALL_K, &[1]), "kernels/try-out");
+    assert!(matches!(wrong, Err(KernelError::WrongBytes { .. })), "{wrong:?}");
+    let lost = try_out(&encoders(12, &[1]), "kernels/try-out");
+    assert!(matches!(lost, Err(KernelError::Launch { .. })), "{lost:?}");
 }
 
 /// Encoders of a shim with pipelines of so much room.

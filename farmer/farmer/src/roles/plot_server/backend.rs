@@ -7,7 +7,7 @@ use farming::encoding::{RecordEncoder, SectorEncoder};
 use kernels::cuda::CudaOptions;
 use kernels::encoder::DeviceCounts;
 use kernels::images::ImageSources;
-use kernels::{CudaDevice, DeviceEncoders};
+use kernels::{CudaDevice, DeviceEncoders, KernelError};
 use parking_lot::Mutex;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -52,8 +52,12 @@ impl Encoding {
                     Err(error) if arguments.backend == Backend::Cuda => {
                         return Err(Error::Unavailable(format!("--backend cuda: {error}")));
                     }
-                    Err(error) => {
+                    Err(error @ KernelError::NoDriver { .. }) => {
                         tracing::info!(reason = %error, "No GPU: records are encoded on the CPU");
+                        None
+                    }
+                    Err(error) => {
+                        tracing::warn!(reason = %error, "The GPU is not used: records are encoded on the CPU");
                         None
                     }
                 }
